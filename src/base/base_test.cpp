@@ -1,0 +1,61 @@
+#include <gtest/gtest.h>
+
+#include "base/byte_order.h"
+#include "base/mac_addr.h"
+#include "base/result.h"
+#include "base/vlan_id.h"
+
+namespace patchbay {
+namespace {
+
+TEST(MacAddr, reads_both_common_spellings_and_nothing_else) {
+  for (const char* good : {"02:15:5d:0a:0B:ff", "02-15-5D-0A-0b-FF"}) {
+    const auto mac = MacAddr::parse(good);
+    ASSERT_TRUE(mac) << good;
+    EXPECT_EQ(mac->to_string(), "02:15:5d:0a:0b:ff");
+    EXPECT_EQ(MacAddr::from_uint64(mac->to_uint64()), *mac);
+  }
+  for (const char* bad : {"", "02:15:5d:0a:0b", "02:15:5d:0a:0b:fg", "02:15-5d:0a:0b:ff", "02.15.5d.0a.0b.ff",
+                          "02:15:5d:0a:0b:ff ", " 2:15:5d:0a:0b:ff"}) {
+    EXPECT_FALSE(MacAddr::parse(bad)) << bad;
+  }
+}
+
+TEST(MacAddr, tells_group_zero_and_reserved_addresses) {
+  EXPECT_TRUE(MacAddr::parse("ff:ff:ff:ff:ff:ff")->is_group());
+  EXPECT_FALSE(MacAddr::parse("ff:ff:ff:ff:ff:ff")->is_station());
+  EXPECT_FALSE(MacAddr().is_station());
+  EXPECT_TRUE(MacAddr::parse("02:00:00:00:00:01")->is_station());
+  EXPECT_TRUE(MacAddr::parse("01:80:c2:00:00:00")->is_reserved());
+  EXPECT_TRUE(MacAddr::parse("01:80:c2:00:00:0f")->is_reserved());
+  EXPECT_FALSE(MacAddr::parse("01:80:c2:00:00:10")->is_reserved());
+  EXPECT_FALSE(MacAddr::parse("01:80:c1:00:00:00")->is_reserved());
+}
+
+TEST(VlanId, takes_1_to_4094) {
+  EXPECT_FALSE(VlanId::from(0));
+  EXPECT_TRUE(VlanId::from(1));
+  EXPECT_TRUE(VlanId::from(4094));
+  EXPECT_FALSE(VlanId::from(4095));
+  EXPECT_FALSE(VlanId::from(4096));
+  EXPECT_FALSE(VlanId::from(-1));
+}
+
+TEST(ByteOrder, puts_the_high_byte_first_on_the_wire) {
+  unsigned char bytes[4] = {};
+  store_be16(bytes, 0x8100);
+  EXPECT_EQ(bytes[0], 0x81);
+  EXPECT_EQ(load_be16(bytes), 0x8100);
+  store_be32(bytes, 0x01020304);
+  EXPECT_EQ(bytes[0], 1);
+  EXPECT_EQ(load_be32(bytes), 0x01020304U);
+}
+
+TEST(Error, maps_errno_to_a_code_and_names_the_object) {
+  const Error error = system_error("nic eth9", 19);
+  EXPECT_EQ(error.code, ErrorCode::not_found);
+  EXPECT_EQ(error.message, "nic eth9: No such device");
+}
+
+}  // namespace
+}  // namespace patchbay
