@@ -1,0 +1,244 @@
+#include "model/host.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "model/name.h"
+
+namespace patchbay::model {
+namespace {
+
+std::optional<VlanId> own_vlan(const Vnic& vnic) noexcept {
+  const auto* access = std::get_if<Access>(&vnic.vlan);
+  return access != nullptr ? std::optional(access->vid) : std::nullopt;
+}
+
+// "a, b, c and 4 more"
+std::string list_some(const std::vector<std::string>& names) {
+  constexpr std::size_t shown_max = 10;
+  const std::size_t shown = std::min(names.size(), shown_max);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+Result<void> check_uplink(const Host& host, const Switch& checked) {
+  if (checked.type != SwitchType::external) {
+    if (checked.uplink.empty()) return {};
+    return fail(ErrorCode::invalid,
+                fmt::format("switch {}: only an external switch has an uplink; leave {} out or make it external",
+                            checked.name, checked.uplink));
+  }
+  if (checked.uplink.empty()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("switch {}: an external switch needs a NIC as its uplink", checked.name));
+  }
+  if (auto ok = check_name("nic", checked.uplink, interface_name_size_max); !ok) return fail(ok.error());
+  if (const auto vnic = host.vnics.find(checked.uplink);
+      vnic != host.vnics.end() && vnic->second.kind == VnicKind::host) {
+    return fail(ErrorCode::exists, fmt::format("switch {}: {} is a host vnic of switch {}, not a NIC; use a NIC",
+                                               checked.name, checked.uplink, vnic->second.switch_name));
+  }
+  for (const auto& [name, other] : host.switches) {
+    if (name != checked.name && other.uplink == checked.uplink) {
+      return fail(ErrorCode::exists,
+                  fmt::format("nic {} carries the external switch {} already; a NIC carries one: use another NIC, or "
+                              "put the vnics on {}",
+                              checked.uplink, name, name));
+    }
+  }
+  return {};
+}
+
+Result<void> check_switch(const Host& host, const Switch& checked) {
+  if (auto ok = check_name("switch", checked.name); !ok) return ok;
+  if (auto ok = check_uplink(host, checked); !ok) return ok;
+  if (checked.mtu < mtu_min || checked.mtu > mtu_max) {
+    return fail(ErrorCode::invalid, fmt::format("switch {}: mtu {} is out of range: {} to {} bytes", checked.name,
+                                                checked.mtu, mtu_min, mtu_max));
+  }
+  if (!checked.force_vlan) return {};
+  std::vector<std::string> misfits;
+  for (const auto& [name, vnic] : host.vnics) {
+    const auto own = own_vlan(vnic);
+    if (vnic.switch_name == checked.name && own && own != checked.force_vlan) {
+      misfits.push_back(fmt::format("{} ({})", name, own->raw()));
+    }
+  }
+  if (misfits.empty()) return {};
+  return fail(ErrorCode::in_use,
+              fmt::format("switch {}: cannot force VLAN {} while vnics have another VLAN of their own: {}; change or "
+                          "delete them first",
+                          checked.name, checked.force_vlan->raw(), list_some(misfits)));
+}
+
+Result<void> check_mac(const Host& host, const Vnic& checked) {
+  if (!checked.mac.is_station()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: MAC {} is {}; give the address of a single station", checked.name,
+                            checked.mac.to_string(), checked.mac.is_zero() ? "all zeros" : "a multicast address"));
+  }
+  for (const auto& [name, other] : host.vnics) {
+    if (name != checked.name && other.mac == checked.mac) {
+      return fail(ErrorCode::exists, fmt::format("vnic {}: MAC {} belongs to vnic {} already; give another one",
+                                                 checked.name, checked.mac.to_string(), name));
+    }
+  }
+  return {};
+}
+
+// Without "//", "." and "..", so that one path has one spelling. Symbolic links are not followed.
+std::string normal(const std::string& path) {
+  return std::filesystem::path(path).lexically_normal().string();
+}
+
+Result<void> check_connect(const Host& host, const Vnic& checked) {
+  const std::string& path = checked.connect;
+  if (path.empty()) return {};
+  if (checked.kind != VnicKind::guest) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: a host vnic connects to no socket; leave the path out", checked.name));
+  }
+  if (path.front() != '/' || path.find('\0') != std::string::npos) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: the socket to connect to needs an absolute path", checked.name));
+  }
+  if (path.size() > socket_path_size_max) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: the path of the socket to connect to has {} bytes: at most {} "
+                            "are possible",
+                            checked.name, path.size(), socket_path_size_max));
+  }
+  for (const auto& [name, other] : host.vnics) {
+    if (name != checked.name && !other.connect.empty() && normal(other.connect) == normal(path)) {
+      return fail(ErrorCode::exists, fmt::format("vnic {}: vnic {} connects to {} already; a socket serves one vnic",
+                                                 checked.name, name, path));
+    }
+  }
+  return {};
+}
+
+Result<void> check_vnic(const Host& host, const Vnic& checked) {
+  const auto name_max = checked.kind == VnicKind::host ? interface_name_size_max : name_size_max;
+  if (auto ok = check_name(checked.kind == VnicKind::host ? "host vnic" : "vnic", checked.name, name_max); !ok) {
+    return ok;
+  }
+  const auto on = find_switch(host, checked.switch_name);
+  if (!on) return fail(ErrorCode::not_found, fmt::format("vnic {}: {}", checked.name, on.error().message));
+  if ((*on)->type == SwitchType::private_ && checked.kind == VnicKind::host) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: switch {} is private, the host has no part in it; use an internal or external "
+                            "switch",
+                            checked.name, checked.switch_name));
+  }
+  for (const auto& [name, other] : host.switches) {
+    if (checked.kind == VnicKind::host && other.uplink == checked.name) {
+      return fail(ErrorCode::exists,
+                  fmt::format("vnic {}: this is the name of switch {}'s NIC, and a host vnic's name is "
+                              "that of its network interface; choose another name",
+                              checked.name, name));
+    }
+  }
+  const auto own = own_vlan(checked);
+  if ((*on)->force_vlan && own && own != (*on)->force_vlan) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: switch {} forces VLAN {} on its vnics, VLAN {} is not possible there; leave the "
+                            "VLAN out",
+                            checked.name, checked.switch_name, (*on)->force_vlan->raw(), own->raw()));
+  }
+  if (auto ok = check_mac(host, checked); !ok) return ok;
+  return check_connect(host, checked);
+}
+
+}  // namespace
+
+Result<const Switch*> find_switch(const Host& host, const std::string& name) {
+  const auto found = host.switches.find(name);
+  if (found != host.switches.end()) return &found->second;
+  if (auto ok = check_name("switch", name); !ok) return fail(ok.error());
+  return fail(ErrorCode::not_found,
+              fmt::format("switch {} does not exist; `patchbay switch list` shows what there is", name));
+}
+
+Result<const Vnic*> find_vnic(const Host& host, const std::string& name) {
+  const auto found = host.vnics.find(name);
+  if (found != host.vnics.end()) return &found->second;
+  if (auto ok = check_name("vnic", name); !ok) return fail(ok.error());
+  return fail(ErrorCode::not_found,
+              fmt::format("vnic {} does not exist; `patchbay vnic list` shows what there is", name));
+}
+
+std::optional<VlanId> effective_vlan(const Switch& on, const Vnic& vnic) noexcept {
+  return on.force_vlan ? on.force_vlan : own_vlan(vnic);
+}
+
+Result<Host> add_switch(Host host, const Switch& added) {
+  if (host.switches.contains(added.name)) {
+    return fail(ErrorCode::exists,
+                fmt::format("switch {} exists already; choose another name, or change it with `patchbay switch set {}`",
+                            added.name, added.name));
+  }
+  if (auto ok = check_switch(host, added); !ok) return fail(ok.error());
+  host.switches.emplace(added.name, added);
+  return host;
+}
+
+Result<Host> set_switch(Host host, const Switch& changed) {
+  if (auto found = find_switch(host, changed.name); !found) return fail(found.error());
+  Switch next = host.switches.at(changed.name);
+  next.force_vlan = changed.force_vlan;
+  next.mtu = changed.mtu;
+  if (auto ok = check_switch(host, next); !ok) return fail(ok.error());
+  host.switches.at(changed.name) = std::move(next);
+  return host;
+}
+
+Result<Host> remove_switch(Host host, const std::string& name) {
+  if (auto found = find_switch(host, name); !found) return fail(found.error());
+  std::vector<std::string> users;
+  for (const auto& [vnic_name, vnic] : host.vnics) {
+    if (vnic.switch_name == name) users.push_back(vnic_name);
+  }
+  if (!users.empty()) {
+    return fail(ErrorCode::in_use,
+                fmt::format("switch {} has {} vnic{}: {}; delete {} first", name, users.size(),
+                            users.size() == 1 ? "" : "s", list_some(users), users.size() == 1 ? "it" : "them"));
+  }
+  host.switches.erase(name);
+  return host;
+}
+
+Result<Host> add_vnic(Host host, const Vnic& added) {
+  if (host.vnics.contains(added.name)) {
+    return fail(ErrorCode::exists,
+                fmt::format("vnic {} exists already; choose another name, or change it with `patchbay vnic set {}`",
+                            added.name, added.name));
+  }
+  if (auto ok = check_vnic(host, added); !ok) return fail(ok.error());
+  host.vnics.emplace(added.name, added);
+  return host;
+}
+
+Result<Host> set_vnic(Host host, const Vnic& changed) {
+  if (auto found = find_vnic(host, changed.name); !found) return fail(found.error());
+  Vnic next = host.vnics.at(changed.name);
+  next.mac = changed.mac;
+  next.mac_origin = changed.mac_origin;
+  next.vlan = changed.vlan;
+  if (auto ok = check_vnic(host, next); !ok) return fail(ok.error());
+  host.vnics.at(changed.name) = std::move(next);
+  return host;
+}
+
+Result<Host> remove_vnic(Host host, const std::string& name) {
+  if (auto found = find_vnic(host, name); !found) return fail(found.error());
+  host.vnics.erase(name);
+  return host;
+}
+
+}  // namespace patchbay::model

@@ -1,0 +1,53 @@
+// The whole host as the administrator wants it: every switch and every vnic, and the rules that hold among them.
+//
+// Theory  A plain value. Each change is a function from a host to a host: it takes a copy, checks every rule, and gives
+//         the changed copy or the reason why not. So a refused change cannot leave anything half-done, and whoever
+//         loads a host from outside replays it through the same functions. Rules   An External switch has exactly one
+//         uplink, a NIC carries one External switch, other types have none. A Private switch has no host vnic. A MAC is
+//         a station address and unique on the host. A switch with a forced VLAN has no vnic with a different one. A
+//         switch with vnics cannot be removed.
+#pragma once
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "model/switch.h"
+#include "model/vnic.h"
+
+namespace patchbay::model {
+
+inline constexpr std::size_t socket_path_size_max = 107;  // sockaddr_un::sun_path without its NUL
+
+struct Host {
+  std::map<std::string, Switch> switches;  // by name
+  std::map<std::string, Vnic> vnics;       // by name
+
+  friend bool operator==(const Host&, const Host&) = default;
+};
+
+// Errors: invalid (a value is out of range or does not fit the type), exists (the name or the NIC is taken).
+[[nodiscard]] Result<Host> add_switch(Host host, const Switch& added);
+// Gives the switch called `changed.name` a new forced VLAN and MTU; type and uplink stay as they are.
+// Errors: not_found, invalid, in_use (vnics with a different VLAN of their own).
+[[nodiscard]] Result<Host> set_switch(Host host, const Switch& changed);
+// Errors: not_found, in_use (it has vnics).
+[[nodiscard]] Result<Host> remove_switch(Host host, const std::string& name);
+
+// Errors: invalid, not_found (the switch), exists (the name, MAC or path is taken).
+[[nodiscard]] Result<Host> add_vnic(Host host, const Vnic& added);
+// Gives the vnic called `changed.name` a new MAC and VLAN; switch, kind and path stay as they are.
+// Errors: not_found, invalid, exists (the MAC is taken).
+[[nodiscard]] Result<Host> set_vnic(Host host, const Vnic& changed);
+// Errors: not_found.
+[[nodiscard]] Result<Host> remove_vnic(Host host, const std::string& name);
+
+// Errors: not_found.
+[[nodiscard]] Result<const Switch*> find_switch(const Host& host, const std::string& name);
+[[nodiscard]] Result<const Vnic*> find_vnic(const Host& host, const std::string& name);
+
+// The VLAN that frames of `vnic` travel in on `on`: the switch's forced one, else its own; nothing: untagged.
+[[nodiscard]] std::optional<VlanId> effective_vlan(const Switch& on, const Vnic& vnic) noexcept;
+
+}  // namespace patchbay::model

@@ -1,0 +1,253 @@
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "model/host.h"
+#include "model/mac_pool.h"
+#include "model/name.h"
+
+namespace patchbay::model {
+namespace {
+
+Switch make_switch(const std::string& name, SwitchType type, const std::string& uplink = "") {
+  Switch made;
+  made.name = name;
+  made.type = type;
+  made.uplink = uplink;
+  return made;
+}
+
+Vnic make_vnic(const std::string& name, const std::string& on, std::uint64_t mac) {
+  Vnic made;
+  made.name = name;
+  made.switch_name = on;
+  made.mac = MacAddr::from_uint64(0x020000000000 + mac);
+  return made;
+}
+
+// External sw1 on eth1, internal in1, private pr1; vm1 (VLAN 101) and vm2 on sw1.
+Host example() {
+  Host host;
+  host = *add_switch(host, make_switch("sw1", SwitchType::external, "eth1"));
+  host = *add_switch(host, make_switch("in1", SwitchType::internal));
+  host = *add_switch(host, make_switch("pr1", SwitchType::private_));
+  Vnic vm1 = make_vnic("vm1", "sw1", 1);
+  vm1.vlan = Access{*VlanId::from(101)};
+  host = *add_vnic(host, vm1);
+  return *add_vnic(host, make_vnic("vm2", "sw1", 2));
+}
+
+// Expects a refusal with `code` whose sentence has every one of `parts`.
+template <typename T>
+void expect_refused(const Result<T>& result, ErrorCode code, std::initializer_list<std::string> parts) {
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, code) << result.error().message;
+  for (const auto& part : parts) {
+    EXPECT_NE(result.error().message.find(part), std::string::npos) << part << " in: " << result.error().message;
+  }
+}
+
+TEST(Name, takes_63_characters_of_the_set_and_nothing_else) {
+  for (const std::string& good :
+       {std::string("a"), std::string("0"), std::string("vm-1.web_A"), std::string(63, 'x')}) {
+    EXPECT_TRUE(check_name("vnic", good)) << good;
+  }
+  for (const std::string& bad :
+       {std::string(), std::string("."), std::string(".."), std::string("-a"), std::string("a/b"), std::string("a b"),
+        std::string("_a"), std::string("a\n"), std::string("a\0b", 3), std::string("\xc3\xa4"), std::string(64, 'x')}) {
+    expect_refused(check_name("vnic", bad), ErrorCode::invalid, {"vnic"});
+  }
+  EXPECT_TRUE(check_name("vnic", std::string(15, 'x'), interface_name_size_max));
+  expect_refused(check_name("vnic", std::string(16, 'x'), interface_name_size_max), ErrorCode::invalid, {"16", "15"});
+  expect_refused(check_name("switch", "a\nb"), ErrorCode::invalid, {"switch name 'a?b'"});
+}
+
+TEST(Switch, of_type_external_has_exactly_one_uplink_and_others_none) {
+  expect_refused(add_switch({}, make_switch("s", SwitchType::external)), ErrorCode::invalid, {"switch s", "NIC"});
+  expect_refused(add_switch({}, make_switch("s", SwitchType::internal, "eth1")), ErrorCode::invalid, {"switch s"});
+  expect_refused(add_switch({}, make_switch("s", SwitchType::private_, "eth1")), ErrorCode::invalid, {"switch s"});
+  expect_refused(add_switch({}, make_switch("s", SwitchType::external, "a/b")), ErrorCode::invalid, {"a/b"});
+  EXPECT_TRUE(add_switch({}, make_switch("s", SwitchType::external, "eth1")));
+}
+
+TEST(Switch, second_external_on_a_nic_is_refused_naming_the_first) {
+  expect_refused(add_switch(example(), make_switch("sw2", SwitchType::external, "eth1")), ErrorCode::exists,
+                 {"eth1", "sw1"});
+  EXPECT_TRUE(add_switch(example(), make_switch("sw2", SwitchType::external, "eth2")));
+}
+
+TEST(Switch, name_is_unique) {
+  expect_refused(add_switch(example(), make_switch("in1", SwitchType::private_)), ErrorCode::exists, {"switch in1"});
+}
+
+TEST(Switch, mtu_has_both_limits) {
+  for (const auto& [mtu, good] : {std::pair{575, false}, {576, true}, {9000, true}, {9001, false}}) {
+    Switch changed = make_switch("in1", SwitchType::internal);
+    changed.mtu = static_cast<std::uint16_t>(mtu);
+    EXPECT_EQ(set_switch(example(), changed).has_value(), good) << mtu;
+  }
+}
+
+TEST(Switch, set_changes_neither_type_nor_uplink) {
+  Switch changed = make_switch("sw1", SwitchType::private_);
+  changed.mtu = 1400;
+  const auto host = set_switch(example(), changed);
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->switches.at("sw1").uplink, "eth1");
+  EXPECT_EQ(host->switches.at("sw1").type, SwitchType::external);
+  EXPECT_EQ(host->switches.at("sw1").mtu, 1400);
+  expect_refused(set_switch(example(), make_switch("nope", SwitchType::internal)), ErrorCode::not_found, {"nope"});
+}
+
+TEST(Switch, forced_vlan_is_refused_while_vnics_have_another) {
+  Switch changed = make_switch("sw1", SwitchType::external, "eth1");
+  changed.force_vlan = VlanId::from(102);
+  expect_refused(set_switch(example(), changed), ErrorCode::in_use, {"sw1", "102", "vm1 (101)"});
+  changed.force_vlan = VlanId::from(101);
+  const auto host = set_switch(example(), changed);
+  ASSERT_TRUE(host);
+  EXPECT_EQ(effective_vlan(host->switches.at("sw1"), host->vnics.at("vm2")), VlanId::from(101));
+}
+
+TEST(Switch, with_vnics_cannot_be_removed_and_names_them_up_to_a_limit) {
+  Host host = example();
+  expect_refused(remove_switch(host, "sw1"), ErrorCode::in_use, {"sw1", "2 vnics: vm1, vm2;"});
+  for (int i = 3; i <= 12; ++i) {
+    host = *add_vnic(host, make_vnic("vn" + std::to_string(i + 10), "sw1", static_cast<unsigned>(i)));
+  }
+  expect_refused(remove_switch(host, "sw1"), ErrorCode::in_use, {"12 vnics: vm1, vm2, vn13", "vn20 and 2 more;"});
+  EXPECT_TRUE(remove_switch(host, "in1"));
+  expect_refused(remove_switch(host, "nope"), ErrorCode::not_found, {"switch nope"});
+}
+
+TEST(Vnic, needs_a_switch_that_exists_and_a_free_name) {
+  expect_refused(add_vnic(example(), make_vnic("vm3", "nope", 3)), ErrorCode::not_found, {"vm3", "switch nope"});
+  expect_refused(add_vnic(example(), make_vnic("vm1", "in1", 3)), ErrorCode::exists, {"vnic vm1"});
+}
+
+TEST(Vnic, of_the_host_is_not_possible_on_a_private_switch) {
+  Vnic mgmt = make_vnic("mgmt", "pr1", 3);
+  mgmt.kind = VnicKind::host;
+  expect_refused(add_vnic(example(), mgmt), ErrorCode::invalid, {"mgmt", "pr1", "private"});
+  mgmt.switch_name = "in1";
+  EXPECT_TRUE(add_vnic(example(), mgmt));
+}
+
+TEST(Vnic, of_the_host_has_an_interface_name) {
+  Vnic mgmt = make_vnic(std::string(16, 'm'), "in1", 3);
+  EXPECT_TRUE(add_vnic(example(), mgmt));
+  mgmt.kind = VnicKind::host;
+  expect_refused(add_vnic(example(), mgmt), ErrorCode::invalid, {mgmt.name, "15"});
+}
+
+TEST(Vnic, of_the_host_and_a_nic_never_share_a_name) {
+  Vnic mgmt = make_vnic("eth1", "in1", 3);
+  mgmt.kind = VnicKind::host;
+  expect_refused(add_vnic(example(), mgmt), ErrorCode::exists, {"eth1", "sw1"});
+  mgmt.name = "eth2";
+  const Host host = *add_vnic(example(), mgmt);
+  expect_refused(add_switch(host, make_switch("sw2", SwitchType::external, "eth2")), ErrorCode::exists,
+                 {"sw2", "eth2", "host vnic of switch in1"});
+}
+
+TEST(Vnic, mac_is_a_station_address_and_unique_on_the_host) {
+  struct Case {
+    const char* mac;
+    ErrorCode code;
+    const char* part;
+  };
+  for (const Case& c : {Case{"01:00:5e:00:00:01", ErrorCode::invalid, "multicast"},
+                        Case{"ff:ff:ff:ff:ff:ff", ErrorCode::invalid, "multicast"},
+                        Case{"00:00:00:00:00:00", ErrorCode::invalid, "zeros"},
+                        Case{"02:00:00:00:00:01", ErrorCode::exists, "vnic vm1 already"}}) {
+    Vnic added = make_vnic("vm3", "in1", 3);
+    added.mac = *MacAddr::parse(c.mac);
+    expect_refused(add_vnic(example(), added), c.code, {"vm3", c.mac, c.part});
+    Vnic changed = example().vnics.at("vm2");
+    changed.mac = added.mac;
+    expect_refused(set_vnic(example(), changed), c.code, {"vm2", c.mac, c.part});
+  }
+  EXPECT_TRUE(set_vnic(example(), example().vnics.at("vm1"))) << "its own address is no duplicate";
+}
+
+TEST(Vnic, with_another_vlan_than_the_forced_one_is_refused) {
+  Switch forced = make_switch("in1", SwitchType::internal);
+  forced.force_vlan = VlanId::from(101);
+  const Host host = *set_switch(example(), forced);
+  Vnic added = make_vnic("vm3", "in1", 3);
+  const auto untagged = add_vnic(host, added);
+  ASSERT_TRUE(untagged);
+  added.vlan = Access{*VlanId::from(101)};
+  EXPECT_TRUE(add_vnic(host, added));
+  added.vlan = Access{*VlanId::from(102)};
+  expect_refused(add_vnic(host, added), ErrorCode::invalid, {"vm3", "in1", "101", "102"});
+  expect_refused(set_vnic(*untagged, added), ErrorCode::invalid, {"vm3", "in1", "101", "102"});
+}
+
+TEST(Vnic, connects_to_an_absolute_path_that_no_other_uses) {
+  Vnic added = make_vnic("vm3", "in1", 3);
+  for (const auto& [path, good] : {std::pair{std::string("/a"), true},
+                                   {std::string("a"), false},
+                                   {"/" + std::string(106, 'a'), true},
+                                   {"/" + std::string(107, 'a'), false},
+                                   {std::string("/a\0b", 4), false}}) {
+    added.connect = path;
+    EXPECT_EQ(add_vnic(example(), added).has_value(), good) << path;
+  }
+  added.connect = "/a";
+  const Host host = *add_vnic(example(), added);
+  Vnic second = make_vnic("vm4", "in1", 4);
+  second.connect = "/a";
+  expect_refused(add_vnic(host, second), ErrorCode::exists, {"vm4", "vm3", "/a"});
+  for (const char* other : {"//a", "/./a", "/x/../a"}) {
+    second.connect = other;
+    EXPECT_EQ(add_vnic(host, second).error().code, ErrorCode::exists) << other;
+  }
+  second.connect = "/b";
+  second.kind = VnicKind::host;
+  expect_refused(add_vnic(host, second), ErrorCode::invalid, {"vm4", "host vnic"});
+}
+
+TEST(Vnic, set_changes_neither_switch_nor_kind) {
+  Vnic changed = example().vnics.at("vm1");
+  changed.switch_name = "in1";
+  changed.kind = VnicKind::host;
+  changed.vlan = Untagged{};
+  const auto host = set_vnic(example(), changed);
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->vnics.at("vm1").switch_name, "sw1");
+  EXPECT_EQ(host->vnics.at("vm1").kind, VnicKind::guest);
+  EXPECT_EQ(host->vnics.at("vm1").vlan, VlanMode(Untagged{}));
+  expect_refused(remove_vnic(*host, "nope"), ErrorCode::not_found, {"vnic nope"});
+  EXPECT_FALSE(remove_vnic(*host, "vm1")->vnics.contains("vm1"));
+}
+
+TEST(MacPool, gives_256_addresses_and_then_says_why_not) {
+  MacPool pool{{0x0a, 0x0b}, 0xfe};
+  std::set<MacAddr> used;
+  const auto in_use = [&used](MacAddr mac) { return used.contains(mac); };
+  EXPECT_EQ(draw(pool, in_use)->to_string(), "00:15:5d:0a:0b:fe");
+  used.insert(mac_of(pool, 0xfe));
+  used.insert(mac_of(pool, 0x00));  // static
+  EXPECT_EQ(draw(pool, in_use)->to_string(), "00:15:5d:0a:0b:ff");
+  used.insert(mac_of(pool, 0xff));
+  while (used.size() < mac_pool_size) {
+    const auto mac = draw(pool, in_use);
+    ASSERT_TRUE(mac);
+    EXPECT_TRUE(used.insert(*mac).second) << "twice: " << mac->to_string();
+  }
+  const MacPool before = pool;
+  expect_refused(draw(pool, in_use), ErrorCode::no_resource,
+                 {"00:15:5d:0a:0b:00", "00:15:5d:0a:0b:ff", "--mac", "delete"});
+  EXPECT_EQ(pool, before);
+}
+
+TEST(MacPool, does_not_reuse_a_freed_address_at_once) {
+  MacPool pool{{1, 2}, 0};
+  const auto none = [](MacAddr) { return false; };
+  EXPECT_EQ(draw(pool, none)->to_string(), "00:15:5d:01:02:00");
+  EXPECT_EQ(draw(pool, none)->to_string(), "00:15:5d:01:02:01");
+}
+
+}  // namespace
+}  // namespace patchbay::model

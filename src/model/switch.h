@@ -1,0 +1,29 @@
+// A virtual switch as the administrator means it: External (exactly one uplink), Internal (VMs and the host) or Private
+// (VMs only).
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/vlan_id.h"
+
+namespace patchbay::model {
+
+enum class SwitchType : std::uint8_t { external, internal, private_ };
+[[nodiscard]] const char* to_string(SwitchType type) noexcept;  // "external", "internal", "private"
+
+inline constexpr std::uint16_t mtu_min = 576;
+inline constexpr std::uint16_t mtu_max = 9000;
+inline constexpr std::uint16_t mtu_default = 1500;
+
+struct Switch {
+  std::string name;  // see name.h
+  SwitchType type = SwitchType::private_;
+  std::string uplink;                // External: name of a NIC; else empty
+  std::optional<VlanId> force_vlan;  // every vnic of the switch is in this VLAN
+  std::uint16_t mtu = mtu_default;   // layer 3 bytes
+
+  friend bool operator==(const Switch&, const Switch&) = default;
+};
+
+}  // namespace patchbay::model
