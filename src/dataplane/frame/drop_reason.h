@@ -1,0 +1,40 @@
+// Why a frame went no further: the closed list. Each port counts each reason; API and CLI show the same names.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace patchbay::dataplane {
+
+enum class DropReason : std::uint8_t {
+  // Counted at the port that the frame came from:
+  bad_descriptor,       // the guest's descriptor chain is malformed or points outside its memory
+  frame_too_short,      // less than an Ethernet header
+  oversize,             // longer than the switch's MTU allows
+  source_multicast,     // the source address is a group address or zero
+  source_mac,           // the source address is not this vnic's own, or is pinned to a vnic and came from elsewhere
+  vlan_not_allowed,     // tagged where only untagged frames may enter, or with a kind of tag that is not spoken here
+  reserved_address,     // 01-80-C2-00-00-0x, never forwarded
+  no_destination,       // nobody in this VLAN has the address, or nobody else is in the VLAN
+  same_port,            // the destination is where it came from
+  offload_unsupported,  // a 64 KB piece or checksum request of a kind that cannot be completed
+  kernel_queue_full,    // a piece larger than a slot of the packet ring, for which the kernel had no room beside it
+  kernel_ring_full,     // the kernel had no room in the packet ring (counted by the kernel)
+  // Counted at the port that the frame should have left through:
+  buffer_full,     // the guest offered no receive buffer and the vnic's buffer is full
+  guest_buffer,    // the guest's receive buffers are malformed or too small for the frame
+  not_connected,   // nobody is at the other end: no guest, interface down, no carrier
+  uplink_refused,  // the kernel did not take the frame: queue discipline full, or larger than the NIC takes
+};
+inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropReason::uplink_refused) + 1;
+
+// The reason's name as it stands in API and CLI.
+[[nodiscard]] constexpr const char* to_string(DropReason reason) noexcept {
+  constexpr const char* names[drop_reason_count] = {
+      "bad_descriptor", "frame_too_short",     "oversize",          "source_multicast",
+      "source_mac",     "vlan_not_allowed",    "reserved_address",  "no_destination",
+      "same_port",      "offload_unsupported", "kernel_queue_full", "kernel_ring_full",
+      "buffer_full",    "guest_buffer",        "not_connected",     "uplink_refused"};
+  return names[static_cast<std::size_t>(reason)];
+}
+
+}  // namespace patchbay::dataplane

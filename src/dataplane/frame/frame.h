@@ -1,0 +1,87 @@
+// A frame on its way through the switch, and a burst of them.
+//
+// Theory  A frame is its first bytes, contiguous and safe to decide on, and where the rest of it lies. It does not own
+//         its bytes and does not say who does: they may be guest memory, a packet ring or a buffer, and stay valid
+//         until the port that received them is told complete(). What lies in guest memory may change at any time:
+//         decisions look only at `head`, which is a private copy (or lies in memory that no guest can write), and
+//         `head` is what is delivered.
+// Limits  frame_size_max bytes; burst_max frames; segments_max pieces after the head.
+// Threads The worker that received it.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/frame/drop_reason.h"
+
+namespace patchbay::dataplane {
+
+inline constexpr std::size_t ethernet_header_size = 14;
+inline constexpr std::size_t vlan_tag_size = 4;
+inline constexpr std::size_t frame_size_max = 65536;  // one piece of TCP segmentation offload with its headers
+inline constexpr std::size_t burst_max = 32;
+inline constexpr std::size_t head_size_max = 128;  // Ethernet, tag, IPv6 and the longest TCP header: 118 bytes
+inline constexpr std::size_t segments_max = 64;    // a Linux guest sends at most 19
+
+inline constexpr std::uint16_t tpid_8021q = 0x8100;
+inline constexpr std::uint16_t tpid_8021ad = 0x88A8;
+inline constexpr std::uint16_t tpid_9100 = 0x9100;  // double tags before 802.1ad
+
+// struct virtio_net_hdr_v1 (VIRTIO 1.2, 5.1.6). Little endian, as the hosts this is built for. Packet sockets and taps
+// use its first vnet_header_size_legacy bytes.
+struct VnetHeader {
+  std::uint8_t flags = 0;
+  std::uint8_t gso_type = 0;
+  std::uint16_t hdr_len = 0;
+  std::uint16_t gso_size = 0;
+  std::uint16_t csum_start = 0;
+  std::uint16_t csum_offset = 0;
+  std::uint16_t num_buffers = 0;
+};
+inline constexpr std::size_t vnet_header_size = 12;
+inline constexpr std::size_t vnet_header_size_legacy = 10;
+static_assert(sizeof(VnetHeader) == vnet_header_size);
+
+inline constexpr std::uint8_t vnet_needs_csum = 1;
+inline constexpr std::uint8_t vnet_gso_none = 0;
+inline constexpr std::uint8_t vnet_gso_tcpv4 = 1;
+inline constexpr std::uint8_t vnet_gso_tcpv6 = 4;
+inline constexpr std::uint8_t vnet_gso_udp_l4 = 5;
+inline constexpr std::uint8_t vnet_gso_ecn = 0x80;
+
+struct Segment {
+  std::uint8_t* data = nullptr;
+  std::uint32_t size = 0;
+};
+
+// What is to become of a frame; set once, by the first stage that decides.
+enum class Action : std::uint8_t { undecided, drop, unicast, flood };
+
+struct Frame {
+  std::uint8_t* head = nullptr;   // first bytes of the frame, from the destination address on
+  std::uint32_t head_size = 0;    // at most `size`
+  std::uint32_t size = 0;         // of the whole frame, without FCS
+  const Segment* rest = nullptr;  // where the bytes after the head lie: exactly size - head_size of them
+  std::uint16_t rest_count = 0;
+  std::uint16_t vid = 0;       // VLAN inside the switch; 0: untagged. Valid once the ingress policy has run
+  std::uint16_t tag_tpid = 0;  // an 802.1Q tag that the kernel took out of the bytes; 0: none
+  std::uint16_t tag_tci = 0;
+  Action action = Action::undecided;
+  DropReason reason = DropReason::no_destination;  // with Action::drop
+  std::uint32_t target = 0;                        // unicast: index of the port in the snapshot
+};
+
+inline void drop(Frame& frame, DropReason reason) noexcept {
+  frame.action = Action::drop;
+  frame.reason = reason;
+}
+
+// Room for one burst: the frames, private heads and segment lists for ports that need them.
+struct Burst {
+  std::array<Frame, burst_max> frames;
+  alignas(64) std::array<std::array<std::uint8_t, head_size_max>, burst_max> heads;
+  std::array<std::array<Segment, segments_max>, burst_max> segments;
+};
+
+}  // namespace patchbay::dataplane
