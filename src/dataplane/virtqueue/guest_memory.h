@@ -1,0 +1,70 @@
+// A guest's memory, mapped: the only way from an address that a guest or front-end names to a pointer.
+//
+// Theory  Addresses are compared by subtraction, so nothing a guest writes can wrap. A range must lie in one region.
+//         Only memory files are taken (memfd, tmpfs, hugetlbfs): a file system that answers page faults slowly, or
+//         never, would stop the worker that touches it. When such a file is truncated under us the next touch raises
+//         SIGBUS; the handler puts zero pages in place of the whole region and marks the memory lost, the touch
+//         succeeds, and control ends that one guest's link.
+// Limits  memory_regions_max regions a guest, of at most 4 TiB each; guarded_ranges_max regions and guarded_bytes_max
+//         bytes in the process.
+// Threads translate*(), lost(): any. map() and destruction: control. The SIGBUS handler runs in whichever thread
+//         touched.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+#include "dataplane/dataplane.h"
+
+namespace patchbay::dataplane {
+
+class GuestMemory {
+ public:
+  // Errors: invalid (no region, too many, zero size, a range that wraps, a file smaller than its region or of the wrong
+  // kind), no_resource. Does not keep the descriptors.
+  [[nodiscard]] static Result<std::shared_ptr<const GuestMemory>> map(std::span<const MemoryRegion> regions);
+  ~GuestMemory();
+  GuestMemory(const GuestMemory&) = delete;
+  GuestMemory& operator=(const GuestMemory&) = delete;
+
+  // `size_bytes` bytes (not zero) from `guest_address` on; nullptr unless all of them lie in one region.
+  [[nodiscard]] std::uint8_t* translate(std::uint64_t guest_address, std::uint64_t size_bytes) const noexcept {
+    for (std::size_t i = 0; i < count_; ++i) {
+      const Region& region = regions_[i];
+      const std::uint64_t offset = guest_address - region.guest_address;
+      if (guest_address >= region.guest_address && offset < region.size_bytes &&
+          size_bytes <= region.size_bytes - offset) {
+        return region.data + offset;
+      }
+    }
+    return nullptr;
+  }
+  // The same for an address in the front-end's terms.
+  [[nodiscard]] std::uint8_t* translate_front_end(std::uint64_t address, std::uint64_t size_bytes) const noexcept;
+
+  // A region vanished: what is read from it now are zeros of our own.
+  [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Region {
+    std::uint64_t guest_address = 0;
+    std::uint64_t size_bytes = 0;
+    std::uint64_t front_end_address = 0;
+    std::uint8_t* data = nullptr;
+    void* mapping = nullptr;
+    std::size_t mapping_size = 0;
+    std::size_t guard = 0;  // entry in the table that the SIGBUS handler reads
+  };
+
+  GuestMemory() = default;
+  [[nodiscard]] Result<void> add(const MemoryRegion& region, std::size_t number);
+
+  std::array<Region, memory_regions_max> regions_;
+  std::size_t count_ = 0;
+  mutable std::atomic<bool> lost_ = false;
+};
+
+}  // namespace patchbay::dataplane

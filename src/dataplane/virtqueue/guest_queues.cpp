@@ -1,0 +1,175 @@
+#include "dataplane/virtqueue/guest_queues.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace patchbay::dataplane {
+namespace {
+
+constexpr std::size_t to_guest_index = 0;
+constexpr std::size_t from_guest_index = 1;
+
+bool complete(const Vring& ring) noexcept {
+  return ring.size != 0 && ring.enabled && ring.kick_fd >= 0 && ring.desc_address != 0;
+}
+
+// Where the next byte goes, over a list of segments.
+class Writer {
+ public:
+  explicit Writer(const Segment* segment) noexcept : segment_(segment) {}
+
+  void put(const std::uint8_t* data, std::uint32_t size) noexcept {
+    while (size != 0) {
+      if (offset_ == segment_->size) {
+        ++segment_;
+        offset_ = 0;
+      }
+      const std::uint32_t part = std::min(size, segment_->size - offset_);
+      std::memcpy(segment_->data + offset_, data, part);
+      offset_ += part;
+      data += part;
+      size -= part;
+    }
+  }
+
+ private:
+  const Segment* segment_;
+  std::uint32_t offset_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link) {
+  constexpr const char* names[guest_queues] = {"receive ring: ", "transmit ring: "};
+  std::unique_ptr<GuestQueues> queues(new GuestQueues);
+  queues->memory_ = link.memory;
+  for (std::size_t i = 0; i < guest_queues; ++i) {
+    queues->base_[i] = link.rings[i].next_avail;
+    if (!complete(link.rings[i])) continue;
+    auto ring = SplitRing::create(*link.memory, link.rings[i], link.features);
+    if (!ring) return fail(ring.error().code, names[i] + ring.error().message);
+    (i == to_guest_index ? queues->to_guest_ : queues->from_guest_) = *ring;
+  }
+  queues->call_to_guest_ = link.rings[to_guest_index].call_fd;
+  queues->call_from_guest_ = link.rings[from_guest_index].call_fd;
+  queues->mergeable_ = (link.features & virtio_net_f_mrg_rxbuf) != 0;
+  const bool modern = (link.features & virtio_f_version_1) != 0;
+  queues->header_size_ = modern || queues->mergeable_ ? vnet_header_size : vnet_header_size_legacy;
+  return queues;
+}
+
+std::array<std::uint16_t, guest_queues> GuestQueues::next_avail_of() const noexcept {
+  return {to_guest_ ? to_guest_->next_avail() : base_[to_guest_index],
+          from_guest_ ? from_guest_->next_avail() : base_[from_guest_index]};
+}
+
+std::size_t GuestQueues::take(Burst& burst) noexcept {
+  if (!from_guest_) return 0;
+  const auto count = std::min<std::size_t>(from_guest_->available(), burst_max);
+  for (std::size_t i = 0; i < count; ++i) {
+    Chain chain;
+    Frame& frame = burst.frames[i];
+    frame = Frame{};
+    const ChainStatus status =
+        from_guest_->read_chain(static_cast<std::uint16_t>(i), Access::device_reads, burst.segments[i], chain);
+    if (status == ChainStatus::broken) return i;
+    taken_[i] = chain.id;
+    if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
+      drop(frame, DropReason::bad_descriptor);
+      continue;
+    }
+    take_one(frame, burst.heads[i], burst.segments[i], chain);
+  }
+  return count;
+}
+
+void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
+                           const Chain& chain) noexcept {
+  const std::uint64_t size = chain.size_bytes - header_size_;
+  if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
+  if (size > frame_size_max) return drop(frame, DropReason::oversize);
+  // The virtio-net header is skipped unread: no offload was negotiated that would make it say anything.
+  std::size_t at = 0;
+  std::uint32_t skip = header_size_;
+  while (skip >= segments[at].size) skip -= segments[at++].size;
+  segments[at].data += skip;
+  segments[at].size -= skip;
+
+  const auto head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
+  std::uint32_t copied = 0;
+  while (copied < head_size) {
+    Segment& segment = segments[at];
+    const std::uint32_t part = std::min(head_size - copied, segment.size);
+    std::memcpy(head.data() + copied, segment.data, part);
+    copied += part;
+    segment.data += part;
+    segment.size -= part;
+    if (segment.size == 0) ++at;
+  }
+  frame.head = head.data();
+  frame.head_size = head_size;
+  frame.size = static_cast<std::uint32_t>(size);
+  frame.rest = segments.data() + at;
+  frame.rest_count = static_cast<std::uint16_t>(chain.segment_count - at);
+}
+
+void GuestQueues::give_back(std::size_t count) noexcept {
+  for (std::size_t i = 0; i < count; ++i) from_guest_->push_used(taken_[i], 0);
+}
+
+Put GuestQueues::gather(std::uint64_t needed) noexcept {
+  segment_count_ = 0;
+  chain_count_ = 0;
+  const std::uint16_t available = to_guest_->available();
+  for (std::uint64_t room = 0; room < needed;) {
+    if (chain_count_ == available) return Put::ring_full;
+    if (chain_count_ != 0 && !mergeable_) return Put::bad_buffer;
+    if (chain_count_ == chains_.size() || segment_count_ == segments_.size()) return Put::bad_buffer;
+    Chain chain;
+    const ChainStatus status = to_guest_->read_chain(static_cast<std::uint16_t>(chain_count_), Access::device_writes,
+                                                     std::span(segments_).subspan(segment_count_), chain);
+    if (status == ChainStatus::broken) return Put::ring_full;
+    if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
+      // Returned empty, so that one bad buffer does not stand in the way of the good ones behind it for ever.
+      if (chain_count_ == 0) to_guest_->push_used(chain.id, 0);
+      return Put::bad_buffer;
+    }
+    chains_[chain_count_++] = {chain.id, chain.size_bytes};
+    segment_count_ += chain.segment_count;
+    room += chain.size_bytes;
+  }
+  return Put::delivered;
+}
+
+Put GuestQueues::put(const Frame& frame) noexcept {
+  if (!to_guest_) return Put::ring_full;
+  const std::uint64_t needed = std::uint64_t{header_size_} + frame.size;
+  if (const Put gathered = gather(needed); gathered != Put::delivered) return gathered;
+  write(frame);
+  std::uint64_t left = needed;
+  for (std::size_t i = 0; i < chain_count_; ++i) {
+    const std::uint64_t part = std::min(left, chains_[i].size_bytes);
+    to_guest_->push_used(chains_[i].id, static_cast<std::uint32_t>(part));
+    left -= part;
+  }
+  return Put::delivered;
+}
+
+void GuestQueues::write(const Frame& frame) noexcept {
+  VnetHeader header;
+  header.num_buffers = static_cast<std::uint16_t>(chain_count_);
+  std::uint8_t header_bytes[vnet_header_size];
+  std::memcpy(header_bytes, &header, sizeof header_bytes);
+  Writer writer(segments_.data());
+  writer.put(header_bytes, header_size_);
+  writer.put(frame.head, frame.head_size);
+  for (std::size_t i = 0; i < frame.rest_count; ++i) writer.put(frame.rest[i].data, frame.rest[i].size);
+}
+
+void GuestQueues::publish(CallSignal& calls) noexcept {
+  if ((from_guest_ && from_guest_->publish()) || greeting_due_) calls.call(call_from_guest_);
+  if ((to_guest_ && to_guest_->publish()) || greeting_due_) calls.call(call_to_guest_);
+  greeting_due_ = false;
+}
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,175 @@
+#include "dataplane/virtqueue/split_ring.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+
+namespace patchbay::dataplane {
+namespace {
+
+constexpr std::uint16_t desc_f_next = 1;
+constexpr std::uint16_t desc_f_write = 2;
+constexpr std::uint16_t desc_f_indirect = 4;
+constexpr std::size_t desc_size = 16;
+constexpr std::uint16_t avail_f_no_interrupt = 1;
+constexpr std::uint16_t used_f_no_notify = 1;
+
+// Both rings start with flags and index, 16 bits each; entries follow, then the event field of the other side.
+constexpr std::size_t ring_header = 4;
+constexpr std::size_t avail_entry = 2;
+constexpr std::size_t used_entry = 8;
+
+// Guest memory is read and written through these, so that the compiler neither repeats nor splits an access.
+template <typename T>
+T load(const std::uint8_t* at, int order = __ATOMIC_RELAXED) noexcept {
+  return order == __ATOMIC_ACQUIRE ? __atomic_load_n(reinterpret_cast<const T*>(at), __ATOMIC_ACQUIRE)
+                                   : __atomic_load_n(reinterpret_cast<const T*>(at), __ATOMIC_RELAXED);
+}
+template <typename T>
+void store(std::uint8_t* at, T value) noexcept {
+  __atomic_store_n(reinterpret_cast<T*>(at), value, __ATOMIC_RELAXED);
+}
+
+bool aligned(const std::uint8_t* pointer, std::uintptr_t alignment) noexcept {
+  return reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0;
+}
+
+}  // namespace
+
+Result<SplitRing> SplitRing::create(const GuestMemory& memory, const Vring& ring, std::uint64_t features) {
+  if (ring.size == 0 || ring.size > vring_size_max || (ring.size & (ring.size - 1)) != 0) {
+    return fail(ErrorCode::invalid,
+                fmt::format("a ring of {} entries: it must be a power of two up to {}", ring.size, vring_size_max));
+  }
+  const std::size_t size = ring.size;
+  SplitRing result;
+  result.memory_ = &memory;
+  result.desc_ = memory.translate_front_end(ring.desc_address, size * desc_size);
+  result.avail_ = memory.translate_front_end(ring.avail_address, ring_header + size * avail_entry + 2);
+  result.used_ = memory.translate_front_end(ring.used_address, ring_header + size * used_entry + 2);
+  if (result.desc_ == nullptr || result.avail_ == nullptr || result.used_ == nullptr) {
+    return fail(ErrorCode::invalid, "a part of the ring lies outside of the guest's memory");
+  }
+  if (!aligned(result.desc_, 16) || !aligned(result.avail_, 2) || !aligned(result.used_, 4)) {
+    return fail(ErrorCode::invalid, "a part of the ring is misaligned");
+  }
+  result.mask_ = static_cast<std::uint16_t>(size - 1);
+  result.event_idx_ = (features & virtio_ring_f_event_idx) != 0;
+  result.indirect_ = (features & virtio_ring_f_indirect_desc) != 0;
+  result.next_avail_ = load<std::uint16_t>(result.used_ + 2);
+  result.published_ = result.next_avail_;
+  result.seen_avail_ = result.next_avail_;
+  result.disable_kicks();
+  return result;
+}
+
+std::uint16_t SplitRing::available() noexcept {
+  if (broken_) return 0;
+  seen_avail_ = load<std::uint16_t>(avail_ + 2, __ATOMIC_ACQUIRE);
+  const auto waiting = static_cast<std::uint16_t>(seen_avail_ - next_avail_);
+  if (waiting > size()) {
+    broken_ = true;
+    return 0;
+  }
+  return waiting;
+}
+
+SplitRing::Descriptor SplitRing::read_descriptor(const std::uint8_t* table, std::uint32_t index) noexcept {
+  const std::uint8_t* const at = table + std::size_t{index} * desc_size;
+  const auto address = load<std::uint64_t>(at);
+  const auto rest = load<std::uint64_t>(at + 8);
+  return {.address = address,
+          .size = static_cast<std::uint32_t>(rest),
+          .flags = static_cast<std::uint16_t>(rest >> 32),
+          .next = static_cast<std::uint16_t>(rest >> 48)};
+}
+
+ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
+                                  Chain& chain) noexcept {
+  const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
+  chain = {};
+  chain.id = load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
+  if (chain.id > mask_) {
+    broken_ = true;
+    return ChainStatus::broken;
+  }
+  return walk(read_descriptor(desc_, chain.id), access, segments, chain);
+}
+
+bool SplitRing::enter_indirect(const Descriptor& descriptor, const std::uint8_t*& table,
+                               std::uint32_t& table_entries) const noexcept {
+  const bool nested = table != desc_;
+  if (!indirect_ || nested || (descriptor.flags & desc_f_next) != 0) return false;
+  if (descriptor.size == 0 || descriptor.size % desc_size != 0) return false;
+  const std::uint8_t* const indirect = memory_->translate(descriptor.address, descriptor.size);
+  if (indirect == nullptr || !aligned(indirect, 8)) return false;  // words are read whole; drivers align to 16
+  table = indirect;
+  table_entries = descriptor.size / desc_size;
+  return true;
+}
+
+ChainStatus SplitRing::walk(const Descriptor& first, Access access, std::span<Segment> segments,
+                            Chain& chain) const noexcept {
+  const std::uint8_t* table = desc_;
+  std::uint32_t table_entries = size();
+  const std::uint16_t direction = access == Access::device_writes ? desc_f_write : 0;
+  Descriptor descriptor = first;
+  if ((descriptor.flags & desc_f_indirect) != 0) {
+    if (!enter_indirect(descriptor, table, table_entries)) return ChainStatus::malformed;
+    descriptor = read_descriptor(table, 0);
+  }
+  // One turn a descriptor, at most as many as fit: a loop in the chain ends here.
+  for (std::size_t turn = 0; turn < segments.size(); ++turn) {
+    if ((descriptor.flags & desc_f_indirect) != 0) return ChainStatus::malformed;
+    if ((descriptor.flags & desc_f_write) != direction) return ChainStatus::malformed;
+    if (descriptor.size != 0) {
+      std::uint8_t* const data = memory_->translate(descriptor.address, descriptor.size);
+      if (data == nullptr) return ChainStatus::malformed;
+      segments[chain.segment_count++] = {data, descriptor.size};
+      chain.size_bytes += descriptor.size;
+    }
+    if ((descriptor.flags & desc_f_next) == 0) return ChainStatus::good;
+    if (descriptor.next >= table_entries) return ChainStatus::malformed;
+    descriptor = read_descriptor(table, descriptor.next);
+  }
+  return ChainStatus::malformed;
+}
+
+void SplitRing::push_used(std::uint16_t id, std::uint32_t written) noexcept {
+  const std::size_t slot = next_avail_ & mask_;
+  store<std::uint32_t>(used_ + ring_header + slot * used_entry, id);
+  store<std::uint32_t>(used_ + ring_header + slot * used_entry + 4, written);
+  ++next_avail_;
+}
+
+bool SplitRing::publish() noexcept {
+  if (next_avail_ == published_) return false;
+  const std::uint16_t before = published_;
+  published_ = next_avail_;
+  __atomic_store_n(reinterpret_cast<std::uint16_t*>(used_ + 2), published_, __ATOMIC_RELEASE);
+  // The guest writes its wish and then reads our index; we write our index and then read its wish.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (event_idx_) {
+    const auto wish = load<std::uint16_t>(avail_ + ring_header + std::size_t{size()} * avail_entry);
+    const auto passed = static_cast<std::uint16_t>(published_ - wish - 1);
+    return passed < static_cast<std::uint16_t>(published_ - before);
+  }
+  return (load<std::uint16_t>(avail_) & avail_f_no_interrupt) == 0;
+}
+
+bool SplitRing::enable_kicks() noexcept {
+  if (broken_) return false;
+  if (event_idx_) {
+    store<std::uint16_t>(used_ + ring_header + std::size_t{size()} * used_entry, next_avail_);
+  } else {
+    store<std::uint16_t>(used_, 0);
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return available() != 0;
+}
+
+void SplitRing::disable_kicks() noexcept {
+  if (!event_idx_) store<std::uint16_t>(used_, used_f_no_notify);
+}
+
+}  // namespace patchbay::dataplane
