@@ -1,0 +1,20 @@
+// Ingress policy: what a frame is, which VLAN it is in, and whether its sender may send it.
+//
+// Theory  Checks run in a fixed order, and the first that fails names the drop:
+//           frame_too_short, reserved_address, source_multicast, source_mac, vlan_not_allowed, oversize.
+//         Inside the switch a frame carries no tag: the tag of its VLAN is taken out here, and ports put one in on the
+//         way out where it belongs. Only the outer tag counts; a frame that would still be tagged after losing a
+//         priority tag is dropped, for what is inside would act as a VLAN of the sender's choice further on.
+// Source  IEEE 802.1Q-2018, 6.9 and 8.6; priority-tagged frames count as untagged.
+#pragma once
+#include <span>
+
+#include "dataplane/forwarding/tables.h"
+#include "dataplane/frame/frame.h"
+
+namespace patchbay::forwarding {
+
+// Sets vid, or drops, for each frame of `burst` that is still undecided.
+void classify(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table) noexcept;
+
+}  // namespace patchbay::forwarding
