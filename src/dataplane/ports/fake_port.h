@@ -1,0 +1,103 @@
+// A port for tests: frames go in from a list and come out into a list, both of fixed size.
+//
+// Limits  frames_max frames each way, of at most frame_bytes; more are a mistake of the test.
+#pragma once
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "dataplane/ports/port.h"
+
+namespace patchbay::dataplane {
+
+class FakePort final : public Port {
+ public:
+  static constexpr std::size_t frames_max = 256;
+  static constexpr std::size_t frame_bytes = 2048;
+  struct Bytes {
+    std::array<std::uint8_t, frame_bytes> data{};
+    std::size_t size = 0;
+    std::uint16_t vid = 0;  // of a frame that was sent: the VLAN it left the switch in
+    [[nodiscard]] std::string text() const { return {reinterpret_cast<const char*>(data.data()), size}; }
+  };
+
+  explicit FakePort(PortId id) : Port(id, -1), waiting_(frames_max), sent_(frames_max) {}
+
+  // A frame that waits to be received; `tpid` and `tci` say that the kernel took a tag out of it.
+  void arrive(const std::string& bytes, std::uint16_t tpid = 0, std::uint16_t tci = 0) {
+    if (waiting_count_ == frames_max || bytes.size() > frame_bytes) std::abort();
+    Bytes& frame = waiting_[waiting_count_++];
+    std::memcpy(frame.data.data(), bytes.data(), bytes.size());
+    frame.size = bytes.size();
+    tags_[waiting_count_ - 1] = {tpid, tci};
+  }
+  // Frames that were sent out of the switch here, oldest first.
+  [[nodiscard]] std::span<const Bytes> sent() const noexcept { return std::span(sent_).first(sent_count_); }
+  void forget_sent() noexcept { sent_count_ = 0; }
+  // How many more frames it takes before it is full.
+  void set_room(std::size_t frames) noexcept { room_ = frames; }
+  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_count_ - next_; }
+
+  [[nodiscard]] std::size_t receive(Burst& burst) noexcept override {
+    std::size_t count = 0;
+    for (; count < burst_max && next_ + count < waiting_count_; ++count) {
+      const Bytes& bytes = waiting_[next_ + count];
+      Frame& frame = burst.frames[count];
+      frame = Frame{};
+      frame.size = static_cast<std::uint32_t>(bytes.size);
+      frame.head_size = static_cast<std::uint32_t>(std::min(bytes.size, head_size_max));
+      std::memcpy(burst.heads[count].data(), bytes.data.data(), frame.head_size);
+      frame.head = burst.heads[count].data();
+      burst.segments[count][0] = {const_cast<std::uint8_t*>(bytes.data.data()) + frame.head_size,
+                                  frame.size - frame.head_size};
+      frame.rest = burst.segments[count].data();
+      frame.rest_count = frame.size > frame.head_size ? 1 : 0;
+      frame.tag_tpid = tags_[next_ + count].tpid;
+      frame.tag_tci = tags_[next_ + count].tci;
+    }
+    return count;
+  }
+  void complete(std::size_t count) noexcept override {
+    next_ += count;
+    if (next_ == waiting_count_) next_ = waiting_count_ = 0;
+  }
+  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override {
+    std::size_t done = 0;
+    for (; done < frames.size() && room_ != 0; ++done, --room_) {
+      if (sent_count_ == frames_max) std::abort();
+      Bytes& bytes = sent_[sent_count_++];
+      const Frame& frame = frames[done];
+      std::memcpy(bytes.data.data(), frame.head, frame.head_size);
+      bytes.size = frame.head_size;
+      for (std::size_t i = 0; i < frame.rest_count; ++i) {
+        std::memcpy(bytes.data.data() + bytes.size, frame.rest[i].data, frame.rest[i].size);
+        bytes.size += frame.rest[i].size;
+      }
+      bytes.vid = frame.vid;
+      count_egress(frame.size);
+    }
+    return done;
+  }
+  void flush(CallSignal&) noexcept override {}
+  [[nodiscard]] bool prepare_sleep() noexcept override { return waiting() != 0; }
+  [[nodiscard]] bool full() const noexcept override { return room_ == 0; }
+  void attach(int) noexcept override {}
+  void detach() noexcept override {}
+
+ private:
+  struct Tag {
+    std::uint16_t tpid = 0;
+    std::uint16_t tci = 0;
+  };
+  std::vector<Bytes> waiting_;
+  std::vector<Bytes> sent_;
+  std::array<Tag, frames_max> tags_{};
+  std::size_t waiting_count_ = 0;
+  std::size_t next_ = 0;
+  std::size_t sent_count_ = 0;
+  std::size_t room_ = static_cast<std::size_t>(-1);
+};
+
+}  // namespace patchbay::dataplane

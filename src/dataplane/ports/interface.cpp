@@ -1,0 +1,116 @@
+#include "dataplane/ports/interface.h"
+
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <netlink/route/link.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace patchbay::dataplane {
+namespace {
+
+ifreq request_for(const std::string& name) noexcept {
+  ifreq request = {};
+  std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof request.ifr_name - 1));
+  return request;
+}
+
+struct NetlinkCloser {
+  void operator()(nl_sock* socket) const noexcept { nl_socket_free(socket); }
+  void operator()(rtnl_link* link) const noexcept { rtnl_link_put(link); }
+};
+using NetlinkSocket = std::unique_ptr<nl_sock, NetlinkCloser>;
+using NetlinkLink = std::unique_ptr<rtnl_link, NetlinkCloser>;
+
+Result<NetlinkSocket> connect_netlink() {
+  NetlinkSocket socket(nl_socket_alloc());
+  if (!socket || nl_connect(socket.get(), NETLINK_ROUTE) < 0) {
+    return fail(ErrorCode::internal, "cannot open a netlink socket");
+  }
+  return socket;
+}
+
+}  // namespace
+
+Result<Interface> Interface::open(const std::string& name) {
+  Interface result;
+  result.name_ = name;
+  result.socket_.reset(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!result.socket_) return fail(system_error("interface " + name, errno));
+  ifreq request = request_for(name);
+  if (name.size() >= IF_NAMESIZE || ioctl(result.socket_.get(), SIOCGIFINDEX, &request) != 0) {
+    return fail(ErrorCode::not_found, "no network interface is called " + name);
+  }
+  result.index_ = request.ifr_ifindex;
+  if (ioctl(result.socket_.get(), SIOCGIFHWADDR, &request) != 0) return fail(system_error("interface " + name, errno));
+  result.hardware_type_ = request.ifr_hwaddr.sa_family;
+  return result;
+}
+
+Result<std::uint32_t> Interface::mtu() const {
+  ifreq request = request_for(name_);
+  if (ioctl(socket_.get(), SIOCGIFMTU, &request) != 0) return fail(system_error("interface " + name_, errno));
+  return static_cast<std::uint32_t>(request.ifr_mtu);
+}
+
+Result<std::string> Interface::alias() const {
+  auto netlink = connect_netlink();
+  if (!netlink) return fail(netlink.error());
+  rtnl_link* found = nullptr;
+  if (rtnl_link_get_kernel(netlink->get(), index_, nullptr, &found) < 0) {
+    return fail(ErrorCode::not_found, "no network interface is called " + name_);
+  }
+  const NetlinkLink link(found);
+  const char* const alias = rtnl_link_get_ifalias(link.get());
+  return std::string(alias == nullptr ? "" : alias);
+}
+
+Result<void> Interface::set_alias(const std::string& alias) {
+  auto netlink = connect_netlink();
+  if (!netlink) return fail(netlink.error());
+  const NetlinkLink from(rtnl_link_alloc());
+  const NetlinkLink to(rtnl_link_alloc());
+  rtnl_link_set_ifindex(from.get(), index_);
+  rtnl_link_set_ifindex(to.get(), index_);
+  rtnl_link_set_ifalias(to.get(), alias.c_str());
+  if (const int error = rtnl_link_change(netlink->get(), from.get(), to.get(), 0); error < 0) {
+    return fail(ErrorCode::internal, "interface " + name_ + ": cannot set its alias: " + nl_geterror(error));
+  }
+  return {};
+}
+
+Result<void> Interface::set_mac(const MacAddr& mac) {
+  ifreq request = request_for(name_);
+  request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+  std::memcpy(request.ifr_hwaddr.sa_data, mac.bytes().data(), mac.bytes().size());
+  if (ioctl(socket_.get(), SIOCSIFHWADDR, &request) != 0) {
+    return fail(system_error("interface " + name_ + ": setting its address", errno));
+  }
+  return {};
+}
+
+Result<void> Interface::set_mtu(std::uint32_t mtu) {
+  ifreq request = request_for(name_);
+  request.ifr_mtu = static_cast<int>(mtu);
+  if (ioctl(socket_.get(), SIOCSIFMTU, &request) != 0) {
+    return fail(system_error("interface " + name_ + ": setting its MTU to " + std::to_string(mtu), errno));
+  }
+  return {};
+}
+
+Result<void> Interface::set_up() {
+  ifreq request = request_for(name_);
+  if (ioctl(socket_.get(), SIOCGIFFLAGS, &request) != 0) return fail(system_error("interface " + name_, errno));
+  if ((request.ifr_flags & IFF_UP) != 0) return {};
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+  if (ioctl(socket_.get(), SIOCSIFFLAGS, &request) != 0) {
+    return fail(system_error("interface " + name_ + ": setting it up", errno));
+  }
+  return {};
+}
+
+}  // namespace patchbay::dataplane

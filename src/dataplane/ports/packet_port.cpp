@@ -1,0 +1,239 @@
+#include "dataplane/ports/packet_port.h"
+
+#include <net/if.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/byte_order.h"
+#include "dataplane/offload/checksum.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+constexpr std::uint8_t no_offload[vnet_header_size_legacy] = {};
+
+VnetHeader load_header(const std::uint8_t* at) noexcept {
+  VnetHeader header;
+  std::memcpy(static_cast<void*>(&header), at, vnet_header_size_legacy);
+  return header;
+}
+
+// The frame in a slot.
+std::uint8_t* bytes_of(const tpacket2_hdr& slot) noexcept {
+  return const_cast<std::uint8_t*>(reinterpret_cast<const std::uint8_t*>(&slot)) + slot.tp_mac;
+}
+
+}  // namespace
+
+PacketPort::~PacketPort() {
+  if (ring_ != nullptr) munmap(ring_, ring_size_);
+}
+
+tpacket2_hdr* PacketPort::slot(std::uint32_t index) const noexcept {
+  return reinterpret_cast<tpacket2_hdr*>(ring_ + std::size_t{index} * slot_size_);
+}
+
+bool PacketPort::slot_ready(std::uint32_t index) const noexcept {
+  return (__atomic_load_n(&slot(index)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+}
+
+std::size_t PacketPort::receive(Burst& burst) noexcept {
+  if (!segmenter_.done()) return cut(burst);
+  std::size_t count = 0;
+  while (count < burst_max && taken_slots_ < ring_slots) {
+    const std::uint32_t index = (next_slot_ + taken_slots_) % ring_slots;
+    if (!slot_ready(index) || !take_slot(*slot(index), burst, count)) break;
+    ++taken_slots_;
+    if (!segmenter_.done()) {
+      complete(0);
+      return cut(burst);
+    }
+  }
+  return count;
+}
+
+bool PacketPort::take_slot(tpacket2_hdr& header, Burst& burst, std::size_t& count) noexcept {
+  const std::uint32_t status = header.tp_status;
+  auto* const data = bytes_of(header);
+  VnetHeader vnet = load_header(data - vnet_header_size_legacy);
+  const bool copied = (status & TP_STATUS_COPY) != 0;
+  const bool cut_short = header.tp_len > header.tp_snaplen && !copied;
+  const bool piece = !cut_short && (copied || vnet.gso_type != vnet_gso_none);
+  if (piece && count != 0) return false;  // frames of a cut piece fill bursts of their own
+
+  Frame& frame = burst.frames[count];
+  frame = Frame{};
+  frame.head = data;
+  frame.head_size = header.tp_snaplen;
+  frame.size = header.tp_snaplen;
+  if ((status & TP_STATUS_VLAN_VALID) != 0) {
+    frame.tag_tci = header.tp_vlan_tci;
+    frame.tag_tpid = (status & TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : tpid_8021q;
+  }
+  if (cut_short) {
+    drop(frame, DropReason::kernel_queue_full);
+  } else if (piece) {
+    take_piece(copied ? read_copy(header, vnet) : std::span(data, header.tp_snaplen), vnet, frame);
+    if (!segmenter_.done()) return true;
+  } else if ((vnet.flags & vnet_needs_csum) != 0 &&
+             !complete_checksum({data, frame.size}, vnet.csum_start, vnet.csum_offset)) {
+    drop(frame, DropReason::offload_unsupported);
+  }
+  ++count;
+  return true;
+}
+
+// Copies come in the order of their slots, but a slot may have lost its copy, and a copy its slot: the interface went down
+// in between, for one. Copies that do not start as the slot does belong to slots that are gone.
+std::span<std::uint8_t> PacketPort::read_copy(const tpacket2_hdr& slot, VnetHeader& header) noexcept {
+  constexpr unsigned reads_max = 4096;  // more than the queue holds
+  for (unsigned i = 0; i < reads_max; ++i) {
+    std::uint8_t header_bytes[vnet_header_size_legacy];
+    iovec parts[2] = {{header_bytes, sizeof header_bytes}, {scratch_.data(), scratch_.size()}};
+    msghdr message = {};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    const ssize_t size = recvmsg(receive_fd_.get(), &message, MSG_DONTWAIT);
+    if (size < 0 && errno == EAGAIN) break;
+    if (size != static_cast<ssize_t>(sizeof header_bytes + slot.tp_len)) continue;  // or an error, which is now read
+    if ((message.msg_flags & MSG_TRUNC) != 0) continue;
+    if (std::memcmp(scratch_.data(), bytes_of(slot), slot.tp_snaplen) != 0) continue;
+    header = load_header(header_bytes);
+    return {scratch_.data(), slot.tp_len};
+  }
+  return {};
+}
+
+// A piece that asks for segmentation is cut; a frame that was only larger than its slot goes on as it is.
+void PacketPort::take_piece(std::span<std::uint8_t> piece, const VnetHeader& header, Frame& frame) noexcept {
+  if (piece.empty()) return drop(frame, DropReason::kernel_queue_full);
+  if (piece.data() != scratch_.data()) std::memcpy(scratch_.data(), piece.data(), piece.size());
+  const std::span<std::uint8_t> bytes(scratch_.data(), piece.size());
+  if (header.gso_type == vnet_gso_none) {
+    frame.head = bytes.data();
+    frame.head_size = static_cast<std::uint32_t>(bytes.size());
+    frame.size = frame.head_size;
+    if ((header.flags & vnet_needs_csum) != 0 && !complete_checksum(bytes, header.csum_start, header.csum_offset)) {
+      drop(frame, DropReason::offload_unsupported);
+    }
+    return;
+  }
+  piece_tpid_ = frame.tag_tpid;
+  piece_tci_ = frame.tag_tci;
+  if (!segmenter_.begin(bytes, header)) drop(frame, DropReason::offload_unsupported);
+}
+
+std::size_t PacketPort::cut(Burst& burst) noexcept {
+  std::size_t count = 0;
+  while (count < burst_max && !segmenter_.done()) {
+    Frame& frame = burst.frames[count];
+    segmenter_.next(frame, burst.heads[count], burst.segments[count][0]);
+    frame.tag_tpid = piece_tpid_;
+    frame.tag_tci = piece_tci_;
+    ++count;
+  }
+  return count;
+}
+
+// Frames from the wire never wait for anything, so all slots of the burst go back, whatever `count` is.
+void PacketPort::complete(std::size_t) noexcept {
+  for (; taken_slots_ != 0; --taken_slots_) {
+    __atomic_store_n(&slot(next_slot_)->tp_status, std::uint32_t{TP_STATUS_KERNEL}, __ATOMIC_RELEASE);
+    next_slot_ = (next_slot_ + 1) % ring_slots;
+  }
+}
+
+void PacketPort::prepare_message(std::size_t i, const Frame& frame) noexcept {
+  constexpr std::size_t addresses = 12;
+  auto& iov = iovs_[i];
+  std::size_t n = 0;
+  iov[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
+  if (frame.vid != 0) {
+    store_be16(tags_[i].data(), tpid_8021q);
+    store_be16(tags_[i].data() + 2, frame.vid);
+    iov[n++] = {frame.head, addresses};
+    iov[n++] = {tags_[i].data(), vlan_tag_size};
+    iov[n++] = {frame.head + addresses, frame.head_size - addresses};
+  } else {
+    iov[n++] = {frame.head, frame.head_size};
+  }
+  for (std::size_t part = 0; part < frame.rest_count; ++part) {
+    iov[n++] = {frame.rest[part].data, frame.rest[part].size};
+  }
+  messages_[i].msg_hdr.msg_iov = iov.data();
+  messages_[i].msg_hdr.msg_iovlen = n;
+}
+
+std::size_t PacketPort::send(std::span<const Frame> frames) noexcept {
+  if (!carrier_.load(std::memory_order_relaxed)) {
+    count_drop(DropReason::not_connected, frames.size());
+    return frames.size();
+  }
+  if (full_) return 0;  // those that wait already come first
+  for (std::size_t i = 0; i < frames.size(); ++i) prepare_message(i, frames[i]);
+  std::size_t done = 0;
+  while (done < frames.size()) {
+    const int sent =
+        sendmmsg(transmit_fd_.get(), &messages_[done], static_cast<unsigned>(frames.size() - done), MSG_DONTWAIT);
+    for (int i = 0; i < sent; ++i) count_egress(frames[done++].size);
+    if (sent > 0) continue;
+    if (errno == EAGAIN || errno == EINTR) {
+      set_full(true);
+      break;
+    }
+    const bool gone = errno == ENETDOWN || errno == ENXIO || errno == ENODEV;
+    count_drop(gone ? DropReason::not_connected : DropReason::uplink_refused);
+    ++done;
+  }
+  return done;
+}
+
+void PacketPort::set_full(bool full) noexcept {
+  if (full_ == full) return;
+  full_ = full;
+  watch(epoll_fd_, EPOLL_CTL_MOD, transmit_fd_.get(), full ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
+}
+
+bool PacketPort::prepare_sleep() noexcept {
+  return !segmenter_.done() || slot_ready(next_slot_);
+}
+
+void PacketPort::on_event(std::uint32_t events) noexcept {
+  if ((events & EPOLLOUT) != 0) set_full(false);
+  if ((events & (static_cast<std::uint32_t>(EPOLLERR) | static_cast<std::uint32_t>(EPOLLHUP))) == 0) return;
+  // Reading the errors clears them; the interface went down, or away.
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(receive_fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  getsockopt(transmit_fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  char name[IF_NAMESIZE];
+  if (if_indextoname(static_cast<unsigned>(if_index_), name) == nullptr) set_fault(PortFault::device_gone);
+}
+
+void PacketPort::attach(int epoll_fd) noexcept {
+  epoll_fd_ = epoll_fd;
+  watch(epoll_fd_, EPOLL_CTL_ADD, receive_fd_.get(), EPOLLIN);
+  watch(epoll_fd_, EPOLL_CTL_ADD, transmit_fd_.get(), full_ ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
+}
+
+void PacketPort::detach() noexcept {
+  watch(epoll_fd_, EPOLL_CTL_DEL, receive_fd_.get(), 0);
+  watch(epoll_fd_, EPOLL_CTL_DEL, transmit_fd_.get(), 0);
+  epoll_fd_ = -1;
+}
+
+std::uint64_t PacketPort::kernel_drops() noexcept {
+  tpacket_stats statistics = {};
+  socklen_t size = sizeof statistics;
+  // The kernel starts from zero after each reading.
+  if (getsockopt(receive_fd_.get(), SOL_PACKET, PACKET_STATISTICS, &statistics, &size) == 0) {
+    kernel_drops_ += statistics.tp_drops;
+  }
+  return kernel_drops_;
+}
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,97 @@
+// A kernel NIC as an uplink: packet sockets.
+//
+// Theory  Frames come in through a ring that is shared with the kernel (TPACKET_V2), with the tag that the kernel took
+//         out of band and with a virtio-net header that says what the sender left to offload. Checksums are completed
+//         and large pieces cut before the switch sees the frames. A piece too large for its ring slot arrives as a copy
+//         in the socket's queue, in the slots' order; it is taken only if it starts with the bytes in the slot, so that
+//         a copy that went missing can never put one frame's bytes under another's tag.
+//         Frames go out with one sendmmsg() a burst, straight from where they lie: the kernel makes the only copy, a bad
+//         guest address is an error and not a fault, and a full socket buffer says EAGAIN, which is the back pressure
+//         that leaves frames in the ring of the guest that sends them. TPACKET_V3 was not taken: it hands blocks over on
+//         a timer. A transmit ring was not: frames would be copied into it and wait there for the kernel, and what is in
+//         it when the process dies is lost.
+// Limits  ring_slots frames between two passes; beyond them the kernel drops (kernel_ring_full).
+// Threads open(), set_carrier(), kernel_drops(): control. The rest: the worker.
+// Source  packet(7); Linux Documentation/networking/packet_mmap.rst.
+#pragma once
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "dataplane/offload/segmenter.h"
+#include "dataplane/ports/port.h"
+
+namespace patchbay::dataplane {
+
+class PacketPort final : public Port {
+ public:
+  // Sets `nic` up and receives everything on it until destroyed. Errors: as Dataplane::open_uplink().
+  [[nodiscard]] static Result<std::unique_ptr<PacketPort>> open(PortId id, int fault_event_fd, const std::string& nic);
+  ~PacketPort() override;
+
+  void set_carrier(bool up) noexcept { carrier_.store(up, std::memory_order_relaxed); }
+
+  [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
+  void complete(std::size_t count) noexcept override;
+  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
+  void flush(CallSignal&) noexcept override {}
+  [[nodiscard]] bool prepare_sleep() noexcept override;
+  void on_event(std::uint32_t events) noexcept override;
+  [[nodiscard]] bool full() const noexcept override { return full_ && carrier_.load(std::memory_order_relaxed); }
+  void attach(int epoll_fd) noexcept override;
+  void detach() noexcept override;
+  // Frames that the kernel had no room for. Control's.
+  [[nodiscard]] std::uint64_t kernel_drops() noexcept;
+
+ private:
+  PacketPort(PortId id, int fault_event_fd) noexcept : Port(id, fault_event_fd), scratch_(scratch_size) {}
+  [[nodiscard]] Result<void> open_receive(const std::string& nic, std::uint32_t mtu);
+  [[nodiscard]] Result<void> open_transmit(const std::string& nic);
+
+  [[nodiscard]] tpacket2_hdr* slot(std::uint32_t index) const noexcept;
+  [[nodiscard]] bool slot_ready(std::uint32_t index) const noexcept;
+  // What one slot holds: a frame in `burst`, a piece to cut, or a drop. False: it has to wait for the next burst.
+  [[nodiscard]] bool take_slot(tpacket2_hdr& header, Burst& burst, std::size_t& count) noexcept;
+  void take_piece(std::span<std::uint8_t> piece, const VnetHeader& header, Frame& frame) noexcept;
+  // The frame that was too large for `slot`, from the socket's queue into scratch_; empty if it is not there.
+  [[nodiscard]] std::span<std::uint8_t> read_copy(const tpacket2_hdr& slot, VnetHeader& header) noexcept;
+  [[nodiscard]] std::size_t cut(Burst& burst) noexcept;
+  void prepare_message(std::size_t i, const Frame& frame) noexcept;
+  void set_full(bool full) noexcept;
+
+  static constexpr std::uint32_t ring_slots = 2048;
+  static constexpr std::size_t scratch_size = 65536 + 256;
+  static constexpr std::size_t iov_max = 4 + segments_max;
+
+  UniqueFd receive_fd_;
+  UniqueFd transmit_fd_;
+  std::uint8_t* ring_ = nullptr;
+  std::size_t ring_size_ = 0;
+  std::uint32_t slot_size_ = 0;
+  std::uint32_t next_slot_ = 0;
+  std::uint32_t taken_slots_ = 0;
+  int if_index_ = 0;
+  std::atomic<bool> carrier_ = true;
+  bool full_ = false;
+  int epoll_fd_ = -1;               // set while no worker has the port
+  std::uint64_t kernel_drops_ = 0;  // control's
+
+  Segmenter segmenter_;
+  std::vector<std::uint8_t> scratch_;  // the piece that is being cut
+  std::uint16_t piece_tpid_ = 0;
+  std::uint16_t piece_tci_ = 0;
+
+  std::array<mmsghdr, burst_max> messages_{};
+  std::array<std::array<iovec, iov_max>, burst_max> iovs_{};
+  std::array<std::array<std::uint8_t, vlan_tag_size>, burst_max> tags_{};
+};
+
+}  // namespace patchbay::dataplane

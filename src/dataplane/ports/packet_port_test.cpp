@@ -1,0 +1,145 @@
+// Packet sockets on a real veth pair, in a network namespace of this program's own. Skipped where namespaces are not
+// allowed to us.
+#include "dataplane/ports/packet_port.h"
+
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/byte_order.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+class PacketPortTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
+      GTEST_SKIP() << "no network namespace of our own: " << std::strerror(errno);
+    }
+    ASSERT_EQ(run("ip link add nic0 type veth peer name wire0 && ip link set nic0 up && ip link set wire0 up"), 0);
+    auto opened = PacketPort::open(PortId{1}, event_.get(), "nic0");
+    ASSERT_TRUE(opened) << opened.error().message;
+    port_ = std::move(*opened);
+    wire_.reset(socket(AF_PACKET, SOCK_RAW, 0));
+    constexpr int on = 1;
+    constexpr int queue_bytes = 64 << 20;
+    ASSERT_EQ(setsockopt(wire_.get(), SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), 0);
+    static_cast<void>(setsockopt(wire_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &queue_bytes, sizeof queue_bytes));
+    sockaddr_ll address = {};
+    address.sll_family = AF_PACKET;
+    address.sll_ifindex = static_cast<int>(if_nametoindex("wire0"));
+    ASSERT_EQ(bind(wire_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+
+  static int run(const std::string& command) { return std::system(command.c_str()); }
+
+  // A TCP piece of `payload` bytes, all `fill`, in VLAN `vid`, to be cut to 1448 bytes; its last byte ends the stream.
+  void send_piece(std::uint16_t vid, std::uint8_t fill, std::size_t payload) {
+    VnetHeader header;
+    header.flags = vnet_needs_csum;
+    header.gso_type = vnet_gso_tcpv4;
+    header.hdr_len = 58;
+    header.gso_size = 1448;
+    header.csum_start = 38;
+    header.csum_offset = 16;
+    std::vector<std::uint8_t> bytes(vnet_header_size_legacy + 58 + payload, fill);
+    std::memcpy(bytes.data(), &header, vnet_header_size_legacy);
+    std::uint8_t* const frame = bytes.data() + vnet_header_size_legacy;
+    std::memset(frame, 0, 58);
+    frame[0] = frame[6] = 2;
+    frame[11] = 1;
+    store_be16(frame + 12, tpid_8021q);
+    store_be16(frame + 14, vid);
+    store_be16(frame + 16, 0x0800);
+    frame[18] = 0x45;
+    store_be16(frame + 20, static_cast<std::uint16_t>(40 + payload));
+    frame[26] = 64;
+    frame[27] = 6;
+    frame[50] = 0x50;
+    frame[51] = 0x11;
+    ASSERT_EQ(::send(wire_.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  }
+
+  struct Seen {
+    std::size_t payload = 0;
+    std::size_t ends = 0;
+    std::size_t drops = 0;
+    std::string tags;  // "101:A" and so on: each tag with the payload under it, once for each change
+  };
+  // Everything that waits, until there was nothing for 100 ms.
+  Seen drain() {
+    Seen seen;
+    for (int quiet = 0; quiet < 100; ++quiet) {
+      while (const std::size_t count = port_->receive(burst_)) {
+        quiet = 0;
+        for (const Frame& frame : std::span(burst_.frames).first(count)) look(frame, seen);
+        port_->complete(count);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return seen;
+  }
+  static void look(const Frame& frame, Seen& seen) {
+    if (frame.action == Action::drop) {
+      EXPECT_STREQ(to_string(frame.reason), "kernel_queue_full");
+      ++seen.drops;
+      return;
+    }
+    if (frame.rest_count != 1) return;  // not ours: the kernel's own
+    const std::size_t tag = frame.tag_tpid != 0 ? 0 : vlan_tag_size;
+    const auto vid = frame.tag_tpid != 0 ? frame.tag_tci : load_be16(frame.head + 14);
+    seen.payload += frame.rest[0].size;
+    if ((frame.head[47 + tag] & 1) != 0) ++seen.ends;
+    const std::string label = std::to_string(vid) + ":" + static_cast<char>(frame.rest[0].data[0]);
+    if (!seen.tags.ends_with(label)) seen.tags += (seen.tags.empty() ? "" : " ") + label;
+  }
+
+  UniqueFd event_{eventfd(0, EFD_NONBLOCK)};
+  std::unique_ptr<PacketPort> port_;
+  UniqueFd wire_;
+  Burst burst_;
+};
+
+TEST_F(PacketPortTest, cuts_large_pieces_that_do_not_fit_the_ring) {
+  for (int i = 0; i < 20; ++i) send_piece(101, 'A', 60000);
+  const Seen seen = drain();
+  EXPECT_EQ(seen.payload, 20U * 60000);
+  EXPECT_EQ(seen.ends, 20U);
+  EXPECT_EQ(seen.tags, "101:A");
+}
+
+TEST_F(PacketPortTest, never_puts_a_lost_piece_under_the_next_ones_tag) {
+  send_piece(101, 'A', 20000);
+  ASSERT_EQ(run("ip link set nic0 down"), 0);
+  const Seen before = drain();
+  ASSERT_EQ(run("ip link set nic0 up"), 0);
+  for (int i = 0; i < 100 && (run("ip link show nic0 | grep -q LOWER_UP") != 0); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  send_piece(102, 'B', 20000);
+  send_piece(103, 'C', 20000);
+  const Seen after = drain();
+  EXPECT_TRUE(before.tags.empty() || before.tags == "101:A") << before.tags;
+  EXPECT_EQ(after.tags, "102:B 103:C");
+  EXPECT_EQ(after.payload, 40000U);
+}
+
+TEST_F(PacketPortTest, drops_whole_pieces_when_the_queue_is_full) {
+  constexpr std::size_t pieces = 400;  // more than fit into the socket's queue while nobody reads
+  for (std::size_t i = 0; i < pieces; ++i) send_piece(101, 'A', 60000);
+  const Seen seen = drain();
+  EXPECT_GT(seen.drops, 0U);
+  EXPECT_EQ(seen.payload, (pieces - seen.drops) * 60000) << "what was not dropped is whole";
+  EXPECT_EQ(seen.ends, pieces - seen.drops) << "no stream ends early";
+}
+
+}  // namespace
+}  // namespace patchbay::dataplane

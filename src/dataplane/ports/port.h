@@ -1,0 +1,95 @@
+// A port: where the switch meets a guest, the host or the wire.
+//
+// Theory  A worker calls receive(), decides what becomes of the burst, hands frames to the send() of other ports, and
+//         then tells complete() how many of the burst are done with. Frames that are not done (the uplink is full) come
+//         again with the next receive(). flush() ends a pass: what was written is shown to the other side.
+// States  closed -> attached (its descriptors are watched by a worker; it is in the layout) -> closed.
+// Threads receive() to on_event(): the worker that owns the port. attach(), detach(), fault(), counters(): control.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "dataplane/dataplane.h"
+#include "dataplane/frame/frame.h"
+#include "dataplane/virtqueue/call_signal.h"
+
+namespace patchbay::dataplane {
+
+// A counter with one writer and any number of readers.
+class Counter {
+ public:
+  void add(std::uint64_t amount) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_ = 0;
+};
+
+class Port {
+ public:
+  // `fault_event_fd`: an eventfd that tells control of a fault.
+  Port(PortId id, int fault_event_fd) noexcept : id_(id), fault_event_fd_(fault_event_fd) {}
+  virtual ~Port() = default;
+  Port(const Port&) = delete;
+  Port& operator=(const Port&) = delete;
+
+  // Frames that wait, at most burst_max, into `burst.frames`. They stay valid until complete().
+  [[nodiscard]] virtual std::size_t receive(Burst& burst) noexcept = 0;
+  virtual void complete(std::size_t count) noexcept = 0;
+  // Takes frames for the other side, in order, and counts each as sent or dropped. Fewer than all: full(), try later.
+  [[nodiscard]] virtual std::size_t send(std::span<const Frame> frames) noexcept = 0;
+  virtual void flush(CallSignal& calls) noexcept = 0;
+
+  // Asks the other side to wake the worker. True: there is work already.
+  [[nodiscard]] virtual bool prepare_sleep() noexcept = 0;
+  virtual void woke() noexcept {}
+  // epoll reported `events` for a descriptor of this port.
+  virtual void on_event(std::uint32_t events) noexcept { static_cast<void>(events); }
+  // Cannot take a frame now; a descriptor will report when it can.
+  [[nodiscard]] virtual bool full() const noexcept { return false; }
+
+  // Adds this port's descriptors to the worker's epoll, with the port's id as their data; and takes them out.
+  virtual void attach(int epoll_fd) noexcept = 0;
+  virtual void detach() noexcept = 0;
+
+  [[nodiscard]] PortId id() const noexcept { return id_; }
+  [[nodiscard]] PortFault fault() const noexcept { return fault_.load(std::memory_order_acquire); }
+  [[nodiscard]] PortCounters counters() const noexcept;
+
+  void count_ingress(std::uint64_t frames, std::uint64_t bytes) noexcept {
+    ingress_frames_.add(frames);
+    ingress_bytes_.add(bytes);
+  }
+  void count_egress(std::uint64_t bytes) noexcept {
+    egress_frames_.add(1);
+    egress_bytes_.add(bytes);
+  }
+  void count_drop(DropReason reason, std::uint64_t frames = 1) noexcept {
+    drops_[static_cast<std::size_t>(reason)].add(frames);
+  }
+  void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
+
+  // Frames of this port wait because the uplink is full. The worker's own note.
+  bool stalled = false;
+
+ protected:
+  // Notes a fault and tells control, once until clear_fault().
+  void set_fault(PortFault fault) noexcept;
+  void clear_fault() noexcept { fault_.store(PortFault::none, std::memory_order_release); }
+  // epoll_ctl with the port's id as data; `operation` as there. Failure means a descriptor that cannot be watched.
+  bool watch(int epoll_fd, int operation, int fd, std::uint32_t events) const noexcept;
+
+ private:
+  const PortId id_;
+  const int fault_event_fd_;
+  std::atomic<PortFault> fault_ = PortFault::none;
+  Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_;
+  std::array<Counter, drop_reason_count> drops_;
+};
+
+}  // namespace patchbay::dataplane
