@@ -1,0 +1,284 @@
+#include "dataplane/dataplane.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <set>
+
+#include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/rcu.h"
+#include "dataplane/ports/guest_port.h"
+#include "dataplane/ports/host_port.h"
+#include "dataplane/ports/packet_port.h"
+#include "dataplane/virtqueue/guest_memory.h"
+#include "dataplane/virtqueue/guest_queues.h"
+#include "dataplane/worker/worker.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+// A promise of the caller that was broken is a defect of ours: the process ends here, not somewhere later.
+void require(bool kept, const char* promise) {
+  if (kept) return;
+  std::fprintf(stderr, "the data plane was not given %s\n", promise);
+  std::abort();
+}
+
+// A port, and the same port again as the kind that control has special calls for.
+struct PortRecord {
+  std::unique_ptr<Port> port;
+  GuestPort* guest = nullptr;
+  HostPort* host = nullptr;
+  PacketPort* uplink = nullptr;
+  std::unique_ptr<GuestQueues> queues;  // of a connected guest
+  bool attached = false;
+};
+
+class WorkerDataplane final : public Dataplane {
+ public:
+  static Result<std::unique_ptr<Dataplane>> create(const DataplaneConfig& config);
+  ~WorkerDataplane() override;
+
+  Result<PortId> open_guest_port(const std::string& vnic) override;
+  Result<PortId> open_host_port(const HostPortConfig& config) override;
+  Result<PortId> open_uplink(const std::string& nic) override;
+  Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
+  void set_carrier(PortId port, bool up) override;
+  void close_port(PortId port, bool remove_interface) override;
+  Result<std::shared_ptr<const GuestMemory>> map_guest_memory(const std::vector<MemoryRegion>& regions) override;
+  Result<void> connect_guest(PortId port, const GuestLink& link) override;
+  std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) override;
+  void publish(const Layout& layout) override;
+  PortCounters counters(PortId port) const override;
+  PortFault fault(PortId port) const override { return find(port).port->fault(); }
+  std::vector<WorkerStats> worker_stats() const override { return {worker_->stats()}; }
+  int event_fd() const override { return event_fd_.get(); }
+
+ private:
+  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd)
+      : eal_(std::move(eal)), rcu_(std::move(rcu)), event_fd_(std::move(event_fd)) {}
+
+  [[nodiscard]] PortId next_id() noexcept { return PortId{next_id_++}; }
+  [[nodiscard]] PortRecord& find(PortId id);
+  [[nodiscard]] const PortRecord& find(PortId id) const;
+  [[nodiscard]] PortId add(PortRecord record);
+  [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
+
+  std::unique_ptr<dpdk::Eal> eal_;
+  dpdk::Rcu rcu_;
+  UniqueFd event_fd_;
+  std::map<std::uint32_t, PortRecord> ports_;
+  std::uint32_t next_id_ = 1;
+  std::unique_ptr<Worker> worker_;  // last: it stops before the ports go
+};
+
+Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig& config) {
+  if (config.worker_cpus.size() > 1) {
+    return fail(ErrorCode::invalid, fmt::format("worker CPUs {}: this version runs one worker, name one CPU",
+                                                fmt::join(config.worker_cpus, ",")));
+  }
+  auto eal = dpdk::Eal::create();
+  if (!eal) return fail(eal.error());
+  auto rcu = dpdk::Rcu::create(eal->get());
+  if (!rcu) return fail(rcu.error());
+  UniqueFd event_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event_fd) return fail(system_error("the data plane's event descriptor", errno));
+  std::unique_ptr<WorkerDataplane> dataplane(
+      new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd)));
+  const auto cpu = config.worker_cpus.empty() ? std::nullopt : std::optional(config.worker_cpus.front());
+  auto worker = Worker::create(0, cpu, dataplane->rcu_);
+  if (!worker) return fail(worker.error());
+  dataplane->worker_ = std::move(*worker);
+  if (auto started = dataplane->worker_->start(); !started) return fail(started.error());
+  return dataplane;
+}
+
+WorkerDataplane::~WorkerDataplane() {
+  worker_.reset();
+}
+
+PortRecord& WorkerDataplane::find(PortId id) {
+  const auto found = ports_.find(raw(id));
+  require(found != ports_.end(), "a port that is open");
+  return found->second;
+}
+
+const PortRecord& WorkerDataplane::find(PortId id) const {
+  const auto found = ports_.find(raw(id));
+  require(found != ports_.end(), "a port that is open");
+  return found->second;
+}
+
+PortId WorkerDataplane::add(PortRecord record) {
+  const PortId id = record.port->id();
+  ports_.emplace(raw(id), std::move(record));
+  return id;
+}
+
+Result<PortId> WorkerDataplane::open_guest_port(const std::string&) {
+  auto port = std::make_unique<GuestPort>(next_id(), event_fd_.get());
+  GuestPort* const guest = port.get();
+  PortRecord record;
+  record.port = std::move(port);
+  record.guest = guest;
+  return add(std::move(record));
+}
+
+Result<PortId> WorkerDataplane::open_host_port(const HostPortConfig& config) {
+  auto port = HostPort::open(next_id(), event_fd_.get(), config);
+  if (!port) return fail(port.error());
+  HostPort* const host = port->get();
+  PortRecord record;
+  record.port = std::move(*port);
+  record.host = host;
+  return add(std::move(record));
+}
+
+Result<PortId> WorkerDataplane::open_uplink(const std::string& nic) {
+  auto port = PacketPort::open(next_id(), event_fd_.get(), nic);
+  if (!port) return fail(port.error());
+  PacketPort* const uplink = port->get();
+  PortRecord record;
+  record.port = std::move(*port);
+  record.uplink = uplink;
+  return add(std::move(record));
+}
+
+Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {
+  require(find(port).host != nullptr, "a host port");
+  return find(port).host->set_mtu(mtu);
+}
+
+void WorkerDataplane::set_carrier(PortId port, bool up) {
+  require(find(port).uplink != nullptr, "an uplink");
+  find(port).uplink->set_carrier(up);
+  worker_->wake();
+}
+
+void WorkerDataplane::close_port(PortId port, bool remove_interface) {
+  PortRecord& record = find(port);
+  require(!record.attached, "a port that is in no switch of the layout");
+  if (record.guest != nullptr) static_cast<void>(disconnect_guest(port));
+  if (record.host != nullptr && remove_interface) record.host->release_interface();
+  ports_.erase(raw(port));
+}
+
+Result<std::shared_ptr<const GuestMemory>> WorkerDataplane::map_guest_memory(const std::vector<MemoryRegion>& regions) {
+  return GuestMemory::map(regions);
+}
+
+Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) {
+  PortRecord& record = find(port);
+  require(record.guest != nullptr && record.queues == nullptr && link.memory != nullptr,
+          "a guest port that is not connected, and its memory");
+  auto queues = GuestQueues::create(link);
+  if (!queues) return fail(queues.error());
+  record.queues = std::move(*queues);
+  if (!record.guest->connect(record.queues.get(), link.rings[1].enabled ? link.rings[1].kick_fd : -1)) {
+    record.queues.reset();
+    return fail(ErrorCode::no_resource,
+                "the guest's kicks cannot be watched: raise the sysctl fs.epoll.max_user_watches");
+  }
+  worker_->wake();
+  return {};
+}
+
+std::array<std::uint16_t, guest_queues> WorkerDataplane::disconnect_guest(PortId port) {
+  PortRecord& record = find(port);
+  require(record.guest != nullptr, "a guest port");
+  if (record.queues == nullptr) return {};
+  static_cast<void>(record.guest->disconnect());
+  rcu_.synchronize();
+  record.guest->forget_fault();
+  const auto positions = record.queues->next_avail();
+  record.queues.reset();
+  return positions;
+}
+
+std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
+  auto snapshot = std::make_unique<Snapshot>();
+  std::map<std::uint32_t, Snapshot::Entry> entries;  // by id
+  for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
+    const SwitchLayout& one = layout.switches[number];
+    if (one.uplink) {
+      entries[raw(*one.uplink)] = {find(*one.uplink).port.get(), number, {.uplink = true}};
+    }
+    for (const VnicLayout& vnic : one.vnics) {
+      const std::uint16_t vid = vnic.vlan ? vnic.vlan->raw() : forwarding::vid_untagged;
+      entries[raw(vnic.port)] = {
+          find(vnic.port).port.get(), number, {.uplink = false, .vid = vid, .mac = vnic.mac.to_uint64()}};
+    }
+  }
+  std::map<std::uint32_t, forwarding::PortIndex> index_of;
+  for (const auto& [id, entry] : entries) {
+    index_of[id] = static_cast<forwarding::PortIndex>(snapshot->entries.size());
+    snapshot->entries.push_back(entry);
+  }
+  for (const SwitchLayout& one : layout.switches) {
+    std::vector<forwarding::SwitchTable::Member> members;
+    for (const VnicLayout& vnic : one.vnics) {
+      members.push_back({index_of[raw(vnic.port)], vnic.mac, vnic.vlan ? vnic.vlan->raw() : forwarding::vid_untagged});
+    }
+    const auto uplink = one.uplink ? std::optional(index_of[raw(*one.uplink)]) : std::nullopt;
+    snapshot->switches.emplace_back(members, uplink, one.mtu);
+  }
+  return snapshot;
+}
+
+void WorkerDataplane::publish(const Layout& layout) {
+  auto snapshot = make_snapshot(layout);
+  std::set<PortId> wanted;
+  for (const Snapshot::Entry& entry : snapshot->entries) wanted.insert(entry.port->id());
+  // A port is watched before the worker sees it, and until the worker does not see it any more.
+  for (auto& [id, record] : ports_) {
+    if (record.attached || !wanted.contains(PortId{id})) continue;
+    record.attached = true;
+    record.port->attach(worker_->epoll_fd());
+  }
+  const auto old = worker_->publish(std::move(snapshot));
+  for (auto& [id, record] : ports_) {
+    if (!record.attached || wanted.contains(PortId{id})) continue;
+    record.attached = false;
+    record.port->detach();
+  }
+}
+
+PortCounters WorkerDataplane::counters(PortId port) const {
+  const PortRecord& record = find(port);
+  PortCounters result = record.port->counters();
+  if (record.uplink != nullptr) {
+    result.drops[static_cast<std::size_t>(DropReason::kernel_ring_full)] = record.uplink->kernel_drops();
+  }
+  return result;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& config) {
+  return WorkerDataplane::create(config);
+}
+
+std::uint64_t guest_features_supported() noexcept {
+  return virtio_net_f_mtu | virtio_net_f_mrg_rxbuf | virtio_ring_f_indirect_desc | virtio_ring_f_event_idx |
+         virtio_f_version_1 | virtio_f_in_order;
+}
+
+const char* to_string(PortFault fault) noexcept {
+  switch (fault) {
+    case PortFault::none:
+      return "none";
+    case PortFault::ring_broken:
+      return "ring_broken";
+    case PortFault::memory_lost:
+      return "memory_lost";
+    case PortFault::device_gone:
+      return "device_gone";
+  }
+  return "none";
+}
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,173 @@
+// The data plane's whole public face: what control may ask of it.
+//
+// Theory  Control opens ports, hands guests' memory and rings to them, and publishes the layout: which port is in which
+//         switch, with which address and VLAN. Workers forward frames by an immutable snapshot of the last layout.
+//         Every call that takes something away from a worker (publish, close_port, disconnect_guest) returns only when
+//         no worker can use it any more (a grace period, microseconds while workers run, at once while they sleep).
+// Threads All calls come from control's one thread. Workers are the data plane's own.
+// Errors  Result: what the world does wrong. Broken promises of the caller (unknown PortId) are assertions.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/mac_addr.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "base/vlan_id.h"
+#include "dataplane/frame/drop_reason.h"
+
+namespace patchbay::dataplane {
+
+// ---- Guests ---------------------------------------------------------------------------------------------------------
+
+// One range of a guest's memory, as VHOST_USER_SET_MEM_TABLE gives it. Borrowed descriptor: map_guest_memory() does not
+// keep it.
+struct MemoryRegion {
+  std::uint64_t guest_address = 0;      // where the guest sees it
+  std::uint64_t size_bytes = 0;         // not zero
+  std::uint64_t front_end_address = 0;  // where the front-end maps it; ring addresses are given in these terms
+  std::uint64_t mmap_offset = 0;        // where in the descriptor's file it starts
+  int fd = -1;
+};
+inline constexpr std::size_t memory_regions_max = 8;
+
+class GuestMemory;  // mapped regions; opaque to control, which only keeps it alive and passes it on
+
+inline constexpr std::size_t guest_queues = 2;  // 0: the guest receives (to_guest), 1: the guest sends (from_guest)
+inline constexpr std::uint16_t vring_size_max = 32768;
+
+// One virtqueue, as the front-end described it. Descriptors are borrowed until disconnect_guest() returns.
+struct Vring {
+  std::uint16_t size = 0;          // entries: a power of two, at most vring_size_max; 0 while the ring is not set up
+  std::uint64_t desc_address = 0;  // front-end addresses of the three parts
+  std::uint64_t avail_address = 0;
+  std::uint64_t used_address = 0;
+  std::uint16_t next_avail = 0;  // VHOST_USER_SET_VRING_BASE
+  bool enabled = false;          // VHOST_USER_SET_VRING_ENABLE; a ring that is not enabled moves no frames
+  int kick_fd = -1;              // the guest tells us; -1: none, the ring does not run
+  int call_fd = -1;              // we tell the guest; -1: the guest polls
+};
+
+struct GuestLink {
+  std::uint64_t features = 0;  // acknowledged virtio features
+  std::shared_ptr<const GuestMemory> memory;
+  std::array<Vring, guest_queues> rings;
+};
+
+// virtio features that guest ports implement (bits of VIRTIO 1.2): what a back-end may offer.
+[[nodiscard]] std::uint64_t guest_features_supported() noexcept;
+
+// ---- Ports ----------------------------------------------------------------------------------------------------------
+
+struct HostPortConfig {
+  std::string name;  // of the network interface that appears on the host: 1-15 characters
+  MacAddr mac;
+  std::uint16_t mtu = 1500;  // layer 3 bytes
+};
+
+// What broke at a port by the other side's doing; control shows it and starts the link anew when the peer does.
+enum class PortFault : std::uint8_t {
+  none,
+  ring_broken,  // the guest's ring holds values that no driver writes: an index out of range, too many entries
+  memory_lost,  // guest memory vanished under us (its file was truncated)
+  device_gone,  // the NIC or host interface was removed
+};
+[[nodiscard]] const char* to_string(PortFault fault) noexcept;
+
+struct Traffic {
+  std::uint64_t frames = 0;
+  std::uint64_t bytes = 0;  // layer 2 bytes without FCS and without the tag of the frame's VLAN
+};
+
+// Balance: over all ports, ingress.frames + flood_copies = egress.frames + sum of drops, when nothing is on its way.
+// kernel_ring_full is outside of it: those frames were never seen.
+struct PortCounters {
+  Traffic ingress;                 // into the switch: from the guest, the host or the wire, dropped frames included
+  Traffic egress;                  // out of the switch
+  std::uint64_t flood_copies = 0;  // deliveries beyond the first, of frames that came in here
+  std::array<std::uint64_t, drop_reason_count> drops{};
+};
+
+// ---- Layout ---------------------------------------------------------------------------------------------------------
+
+struct VnicLayout {
+  PortId port{};
+  MacAddr mac;                 // pinned: unique within the switch
+  std::optional<VlanId> vlan;  // nothing: untagged
+};
+
+struct SwitchLayout {
+  std::optional<PortId> uplink;  // only an External switch has one
+  std::uint16_t mtu = 1500;      // layer 3 bytes
+  std::vector<VnicLayout> vnics;
+};
+
+// Every port appears in at most one switch; a port in no switch moves no frames.
+struct Layout {
+  std::vector<SwitchLayout> switches;
+};
+
+// ---- Workers --------------------------------------------------------------------------------------------------------
+
+struct WorkerStats {
+  unsigned id = 0;
+  std::optional<unsigned> cpu;    // pinned to; nothing: the scheduler's choice
+  std::uint64_t busy_cycles = 0;  // TSC cycles of loop passes that moved a frame
+  std::uint64_t idle_cycles = 0;  // TSC cycles of passes that did not; sleep is not counted
+  std::uint64_t frames = 0;       // taken in
+  std::uint64_t sleeps = 0;
+};
+
+struct DataplaneConfig {
+  std::vector<unsigned> worker_cpus;  // one worker per entry, pinned to it; empty: one worker, not pinned
+};
+
+class Dataplane {
+ public:
+  // Starts the workers. Errors: invalid (no such CPU, a CPU named twice, more workers than supported), no_resource.
+  [[nodiscard]] static Result<std::unique_ptr<Dataplane>> create(const DataplaneConfig& config);
+
+  virtual ~Dataplane() = default;
+
+  // A port for a guest, not connected yet.
+  [[nodiscard]] virtual Result<PortId> open_guest_port(const std::string& vnic) = 0;
+  // Creates, or takes over from an earlier run, the host interface `config.name` and sets MAC, MTU and up.
+  // Errors: exists (an interface of that name that is not ours), no_resource, internal.
+  [[nodiscard]] virtual Result<PortId> open_host_port(const HostPortConfig& config) = 0;
+  // Opens packet sockets on the kernel NIC `nic`, promiscuous until closed; sets it up (IFF_UP).
+  // Errors: not_found, invalid (not an Ethernet device), no_resource, internal.
+  [[nodiscard]] virtual Result<PortId> open_uplink(const std::string& nic) = 0;
+  // The new MTU of a host interface. Errors: unavailable.
+  [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
+  // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).
+  virtual void set_carrier(PortId port, bool up) = 0;
+  // Publishes a layout without it first. `remove_interface`: a host interface goes away too, instead of staying, with
+  // its addresses, for the next run.
+  virtual void close_port(PortId port, bool remove_interface) = 0;
+
+  // Maps a guest's memory. Errors: invalid (no region, too many, zero size, wraps, smaller file), no_resource.
+  [[nodiscard]] virtual Result<std::shared_ptr<const GuestMemory>> map_guest_memory(
+      const std::vector<MemoryRegion>& regions) = 0;
+  // Rings of `link` that are complete (size, addresses, kick_fd, enabled) start to move frames. The port must not be
+  // connected. Errors: invalid (a ring outside the memory, misaligned, size not a power of two), no_resource: nothing is connected.
+  [[nodiscard]] virtual Result<void> connect_guest(PortId port, const GuestLink& link) = 0;
+  // Stops both rings; from its return on nothing of the link is touched. Gives each ring's next_avail, and zeros if the
+  // port was not connected.
+  virtual std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) = 0;
+
+  // Replaces the layout. Each frame is judged wholly by the old or wholly by the new one.
+  virtual void publish(const Layout& layout) = 0;
+
+  [[nodiscard]] virtual PortCounters counters(PortId port) const = 0;
+  [[nodiscard]] virtual PortFault fault(PortId port) const = 0;
+  [[nodiscard]] virtual std::vector<WorkerStats> worker_stats() const = 0;
+  // Becomes readable when some port's fault() changed. Read eight bytes from it to reset it.
+  [[nodiscard]] virtual int event_fd() const = 0;
+};
+
+}  // namespace patchbay::dataplane

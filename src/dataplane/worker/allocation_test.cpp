@@ -1,0 +1,86 @@
+// The poll loop must not allocate: this program counts every allocation, and demands none while frames of every kind
+// move.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "dataplane/ports/guest_port.h"
+#include "tests/support/guest_driver.h"
+#include "tests/support/switch_bench.h"
+
+namespace {
+
+std::atomic<std::uint64_t> allocations{0};
+
+}  // namespace
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PATCHBAY_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define PATCHBAY_SANITIZED 1
+#endif
+#endif
+
+#ifndef PATCHBAY_SANITIZED
+// All ways to the heap end in these; sanitizers bring their own, so there the test only runs the loop.
+extern "C" {
+void* __libc_malloc(std::size_t size);
+void* __libc_calloc(std::size_t count, std::size_t size);
+void* __libc_realloc(void* old, std::size_t size);
+void* malloc(std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t count, std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_calloc(count, size);
+}
+void* realloc(void* old, std::size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return __libc_realloc(old, size);
+}
+}
+#endif
+
+namespace patchbay::dataplane {
+namespace {
+
+TEST(Allocation, the_poll_loop_makes_none) {
+  test::GuestDriver driver(virtio_f_version_1 | virtio_net_f_mrg_rxbuf);
+  const MemoryRegion region = driver.region();
+  const auto memory = *GuestMemory::map({&region, 1});
+  auto queues = *GuestQueues::create(driver.link(memory));
+  GuestPort guest(PortId{10}, -1);
+  ASSERT_TRUE(guest.connect(queues.get(), -1));
+  test::SwitchBench bench({{101, &guest}, {101}, {102}});
+  driver.offer_all_buffers();
+  const std::string own = test::SwitchBench::mac(1);
+  const std::string neighbour = test::SwitchBench::mac(2);
+  driver.send(0, test::ethernet(neighbour.c_str(), own.c_str(), "", 1400));
+  driver.send(2, test::ethernet("ff:ff:ff:ff:ff:ff", own.c_str()));
+  driver.send(4, test::ethernet("02:aa:00:00:00:01", own.c_str()));
+  driver.send(6, test::ethernet(neighbour.c_str(), neighbour.c_str()));  // dropped
+  driver.send(8, "short");                                               // dropped
+  bench.fakes[2]->arrive(test::ethernet(own.c_str(), neighbour.c_str(), test::tag(0), 1000));
+  bench.fakes[0]->arrive(test::ethernet(own.c_str(), "02:aa:00:00:00:01", test::tag(101)));
+
+  const std::uint64_t before = allocations.load();
+  std::size_t frames = 0;
+  for (int pass = 0; pass < 10; ++pass) frames += bench.worker->poll_once();
+  const std::uint64_t after = allocations.load();
+
+  EXPECT_EQ(after - before, 0U);
+  EXPECT_EQ(frames, 7U);
+  EXPECT_EQ(bench.imbalance(), 0);
+#ifndef PATCHBAY_SANITIZED
+  void* volatile something = std::malloc(1);
+  std::free(something);
+  EXPECT_NE(allocations.load(), after) << "allocations are not counted";
+#endif
+}
+
+}  // namespace
+}  // namespace patchbay::dataplane

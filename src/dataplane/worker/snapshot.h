@@ -1,0 +1,30 @@
+// What a worker forwards by: its ports, how to judge what comes in, and the switches' tables. Immutable once published.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "base/ids.h"
+#include "dataplane/forwarding/tables.h"
+#include "dataplane/ports/port.h"
+
+namespace patchbay::dataplane {
+
+struct Snapshot {
+  struct Entry {
+    Port* port = nullptr;
+    std::uint32_t switch_index = 0;
+    forwarding::IngressRule rule;
+  };
+
+  std::vector<Entry> entries;  // by PortIndex, in the order of their ids
+  std::vector<forwarding::SwitchTable> switches;
+
+  // The port `id`, if it is in this snapshot.
+  [[nodiscard]] Port* find(PortId id) const noexcept {
+    const auto less = [](const Entry& entry, PortId wanted) { return raw(entry.port->id()) < raw(wanted); };
+    const auto found = std::lower_bound(entries.begin(), entries.end(), id, less);
+    return found != entries.end() && found->port->id() == id ? found->port : nullptr;
+  }
+};
+
+}  // namespace patchbay::dataplane

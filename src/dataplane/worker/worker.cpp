@@ -1,0 +1,245 @@
+#include "dataplane/worker/worker.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <rte_cycles.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "dataplane/forwarding/classify.h"
+#include "dataplane/forwarding/forward.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+using forwarding::PortIndex;
+
+constexpr std::uint64_t wake_data = 0;  // port ids start at 1
+constexpr unsigned idle_passes_max = 16;
+constexpr std::size_t uplink_bursts = 8;
+// Descriptors that only epoll can report on (taps, a socket that may send again) are looked at every so many busy
+// passes.
+constexpr unsigned passes_between_events = 16;
+
+}  // namespace
+
+Result<std::unique_ptr<Worker>> Worker::create(unsigned id, std::optional<unsigned> cpu, dpdk::Rcu& rcu) {
+  auto calls = CallSignal::create();
+  if (!calls) return fail(calls.error());
+  std::unique_ptr<Worker> worker(new Worker(id, cpu, rcu, std::move(*calls)));
+  worker->epoll_fd_.reset(epoll_create1(EPOLL_CLOEXEC));
+  worker->wake_fd_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!worker->epoll_fd_ || !worker->wake_fd_) return fail(system_error(fmt::format("worker {}", id), errno));
+  epoll_event event = {};
+  event.events = static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET);
+  event.data.u64 = wake_data;
+  if (epoll_ctl(worker->epoll_fd_.get(), EPOLL_CTL_ADD, worker->wake_fd_.get(), &event) != 0) {
+    return fail(system_error(fmt::format("worker {}", id), errno));
+  }
+  return worker;
+}
+
+Worker::~Worker() {
+  stop_.store(true, std::memory_order_release);
+  wake();
+  if (thread_.joinable()) thread_.join();
+  delete snapshot_.load(std::memory_order_acquire);
+}
+
+Result<void> Worker::start() {
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), fmt::format("worker-{}", id_).c_str());
+  if (!cpu_) return {};
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(*cpu_, &cpus);
+  if (const int error = pthread_setaffinity_np(thread_.native_handle(), sizeof cpus, &cpus); error != 0) {
+    return fail(ErrorCode::invalid,
+                fmt::format("worker CPU {}: this host has no such CPU, or it may not be used; choose "
+                            "one that `nproc` and /sys/devices/system/cpu/online show",
+                            *cpu_));
+  }
+  return {};
+}
+
+std::unique_ptr<const Snapshot> Worker::publish(std::unique_ptr<const Snapshot> snapshot) {
+  std::unique_ptr<const Snapshot> old(snapshot_.exchange(snapshot.release(), std::memory_order_acq_rel));
+  wake();
+  rcu_.synchronize();
+  return old;
+}
+
+void Worker::wake() noexcept {
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(wake_fd_.get(), &one, sizeof one));
+}
+
+WorkerStats Worker::stats() const noexcept {
+  return {.id = id_,
+          .cpu = cpu_,
+          .busy_cycles = busy_cycles_.get(),
+          .idle_cycles = idle_cycles_.get(),
+          .frames = frames_.get(),
+          .sleeps = sleeps_.get()};
+}
+
+void Worker::run() noexcept {
+  rcu_.register_reader(id_);
+  unsigned idle_passes = 0;
+  unsigned passes = 0;
+  std::uint64_t before = rte_rdtsc();
+  while (!stop_.load(std::memory_order_acquire)) {
+    rcu_.quiescent(id_);
+    const std::size_t frames = poll_once();
+    const std::uint64_t now = rte_rdtsc();
+    (frames != 0 ? busy_cycles_ : idle_cycles_).add(now - before);
+    before = now;
+    if (++passes % passes_between_events == 0) read_events(0);
+    idle_passes = frames != 0 ? 0 : idle_passes + 1;
+    if (idle_passes < idle_passes_max) continue;
+    idle_passes = 0;
+    const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
+    if (snapshot != nullptr && prepare_sleep(*snapshot)) continue;
+    // The event that came with it may have been read above already.
+    if (stop_.load(std::memory_order_acquire)) break;
+    read_events(-1);
+    before = rte_rdtsc();
+  }
+  rcu_.unregister_reader(id_);
+}
+
+std::size_t Worker::poll_once() noexcept {
+  const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
+  if (snapshot == nullptr) return 0;
+  std::size_t frames = 0;
+  const std::size_t count = snapshot->entries.size();
+  // Each pass starts at another port, so that the room in a slow uplink goes round.
+  first_ = first_ + 1 < count ? first_ + 1 : 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto index = static_cast<PortIndex>(first_ + i < count ? first_ + i : first_ + i - count);
+    // An uplink carries the frames of many, so it gets more than one burst.
+    std::size_t bursts = snapshot->entries[index].rule.uplink ? uplink_bursts : 1;
+    for (std::size_t got = burst_max; bursts != 0 && got == burst_max; --bursts) {
+      got = poll_port(*snapshot, index);
+      frames += got;
+    }
+  }
+  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->flush(calls_);
+  frames_.add(frames);
+  return frames;
+}
+
+std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcept {
+  const Snapshot::Entry& entry = snapshot.entries[index];
+  Port& port = *entry.port;
+  if (held_up(snapshot, entry)) return 0;
+  const std::size_t count = port.receive(burst_);
+  port.stalled = false;
+  if (count == 0) return 0;
+  const std::span frames(burst_.frames.data(), count);
+  const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
+  forwarding::classify(frames, entry.rule, table);
+  forwarding::forward(frames, index, table);
+  const std::size_t done = send(snapshot, index, count);
+  port.stalled = done < count;
+  std::uint64_t bytes = 0;
+  for (const Frame& frame : frames.first(done)) bytes += frame.size;
+  port.count_ingress(done, bytes);
+  port.complete(done);
+  return done;
+}
+
+std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_t count) noexcept {
+  std::size_t at = 0;
+  while (at < count) {
+    const Frame& frame = burst_.frames[at];
+    if (frame.action == Action::unicast) {
+      const std::size_t begin = at;
+      while (at < count && burst_.frames[at].action == Action::unicast && burst_.frames[at].target == frame.target)
+        ++at;
+      const std::size_t sent = send_run(snapshot, begin, at - begin);
+      if (sent < at - begin) return begin + sent;
+    } else if (frame.action == Action::flood) {
+      if (!flood(snapshot, ingress, at)) return at;
+      ++at;
+    } else {
+      snapshot.entries[ingress].port->count_drop(frame.reason);
+      ++at;
+    }
+  }
+  return count;
+}
+
+std::size_t Worker::send_run(const Snapshot& snapshot, std::size_t begin, std::size_t count) noexcept {
+  const Snapshot::Entry& egress = snapshot.entries[burst_.frames[begin].target];
+  return egress.port->send(std::span<const Frame>(burst_.frames).subspan(begin, count));
+}
+
+bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) noexcept {
+  const forwarding::SwitchTable& table = snapshot.switches[snapshot.entries[ingress].switch_index];
+  const std::span<const Frame> frame(&burst_.frames[at], 1);
+  std::uint64_t deliveries = 0;
+  // The uplink first: if it is full the frame waits as a whole, and no vnic gets it twice.
+  if (const auto uplink = table.uplink(); uplink && *uplink != ingress) {
+    if (snapshot.entries[*uplink].port->send(frame) == 0) return false;
+    ++deliveries;
+  }
+  for (const PortIndex member : table.members(frame[0].vid)) {
+    if (member == ingress) continue;
+    static_cast<void>(snapshot.entries[member].port->send(frame));  // vnics take or drop, they never hold up
+    ++deliveries;
+  }
+  Port& port = *snapshot.entries[ingress].port;
+  if (deliveries == 0) {
+    port.count_drop(DropReason::no_destination);
+  } else {
+    port.count_flood_copies(deliveries - 1);
+  }
+  return true;
+}
+
+bool Worker::held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept {
+  if (!entry.port->stalled) return false;
+  const auto uplink = snapshot.switches[entry.switch_index].uplink();
+  return uplink && snapshot.entries[*uplink].port->full();
+}
+
+bool Worker::prepare_sleep(const Snapshot& snapshot) noexcept {
+  bool work = false;
+  for (const Snapshot::Entry& entry : snapshot.entries) {
+    if (!held_up(snapshot, entry) && entry.port->prepare_sleep()) work = true;
+  }
+  if (work) {
+    for (const Snapshot::Entry& entry : snapshot.entries) entry.port->woke();
+  }
+  return work;
+}
+
+void Worker::read_events(int timeout_ms) noexcept {
+  std::array<epoll_event, 64> events;
+  const bool sleeps = timeout_ms != 0;
+  if (sleeps) {
+    sleeps_.add(1);
+    rcu_.offline(id_);
+  }
+  const int count = epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+  if (sleeps) rcu_.online(id_);
+  // Looked up by id: a port may have been closed while we slept.
+  const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
+  if (snapshot == nullptr) return;
+  for (int i = 0; i < count; ++i) {
+    if (events[static_cast<std::size_t>(i)].data.u64 == wake_data) continue;
+    const PortId id{static_cast<std::uint32_t>(events[static_cast<std::size_t>(i)].data.u64)};
+    if (Port* const port = snapshot->find(id)) port->on_event(events[static_cast<std::size_t>(i)].events);
+  }
+  if (!sleeps) return;
+  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->woke();
+}
+
+}  // namespace patchbay::dataplane
