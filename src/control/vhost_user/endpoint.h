@@ -1,0 +1,60 @@
+// The vhost-user side of one guest vnic: a socket, the protocol with one front-end, and the link into the data plane.
+//
+// Theory  Patchbay listens on a socket of its own (Role::listen) or connects to one that QEMU listens on
+//         (Role::connect) and tries again for as long as nobody answers. One front-end at a time. All reads are
+//         non-blocking, with a bounded message size, rate and number of descriptors: one that sends half a message,
+//         nonsense or too much loses its connection or waits, and nobody else notices. A message that changes memory,
+//         rings or descriptors first disconnects the port from its worker, then applies, then connects it again.
+// States  waiting_for_guest -> negotiating -> connected -> (front-end goes away) -> waiting_for_guest
+//         any -> failed: the guest or front-end broke a rule; a new connection starts afresh
+// Threads control's only.
+// Source  QEMU, docs/interop/vhost-user.rst; VIRTIO 1.2, section 5.1.
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "dataplane/dataplane.h"
+
+namespace patchbay::vhost_user {
+
+enum class Role : std::uint8_t { listen, connect };
+
+enum class State : std::uint8_t { waiting_for_guest, negotiating, connected, failed };
+[[nodiscard]] const char* to_string(State state) noexcept;
+
+struct EndpointConfig {
+  std::string vnic;  // for log lines and errors
+  PortId port{};     // a guest port of the data plane
+  Role role = Role::listen;
+  std::string path;                      // of the socket, 1-107 bytes
+  std::optional<unsigned> socket_group;  // Role::listen: group id that may connect besides us; nothing: our own group
+};
+
+struct EndpointStatus {
+  State state = State::waiting_for_guest;
+  std::string
+      reason;  // a phrase for people: "waiting for a guest on /run/…", "no memory shared yet", …; empty if connected
+};
+
+class Endpoint {
+ public:
+  // Opens the socket. `changed` is called, from the event loop, after each change of status().
+  // Errors: invalid (path too long), in_use (the path is another process's socket, or not a socket), internal.
+  [[nodiscard]] static Result<std::unique_ptr<Endpoint>> create(boost::asio::io_context& loop,
+                                                                dataplane::Dataplane& dataplane, EndpointConfig config,
+                                                                std::function<void()> changed);
+  // Disconnects the port and the front-end; removes the socket's path if it is ours.
+  virtual ~Endpoint() = default;
+
+  [[nodiscard]] virtual EndpointStatus status() const = 0;
+  // The data plane reported a fault of this port: ends the connection, so that the front-end starts afresh.
+  virtual void port_failed(dataplane::PortFault fault) = 0;
+};
+
+}  // namespace patchbay::vhost_user

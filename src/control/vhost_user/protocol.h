@@ -1,0 +1,108 @@
+// What one front-end has told us so far, and the guest link that follows from it: the vhost-user state machine, without
+// sockets.
+//
+// Theory  Each message changes the picture of memory and rings. A message that touches what the data plane may be using
+//         first disconnects the port (nothing of it is used any more, and the ring positions come back into the
+//         picture), then changes the picture, then connects the port again if the picture is complete: features and
+//         memory known, and at least one ring with size, addresses, kick descriptor and leave to run.
+// States  no link -> link (resume) -> no link (suspend) -> …; after a failure the object may only be destroyed.
+// Limits  Two rings, eight memory regions. Anything beyond, and anything not offered, fails the connection; an unknown
+//         request whose sender waits for an acknowledgement gets a negative one instead.
+// Threads control's only.
+// Source  QEMU, docs/interop/vhost-user.rst. What front-ends really send: QEMU, hw/virtio/vhost-user.c; DPDK,
+//         drivers/net/virtio/virtio_user/vhost_user.c.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "control/vhost_user/message.h"
+#include "dataplane/dataplane.h"
+
+namespace patchbay::vhost_user {
+
+// Feature bits of the device that only the protocol's two ends care about.
+inline constexpr std::uint64_t feature_protocol_features = std::uint64_t{1} << 30;  // VHOST_USER_F_PROTOCOL_FEATURES
+inline constexpr std::uint64_t feature_net_mtu = std::uint64_t{1} << 3;             // VIRTIO_NET_F_MTU
+
+// Protocol features: VHOST_USER_PROTOCOL_F_*.
+inline constexpr std::uint64_t protocol_mq = std::uint64_t{1} << 0;
+inline constexpr std::uint64_t protocol_reply_ack = std::uint64_t{1} << 3;
+inline constexpr std::uint64_t protocol_net_mtu = std::uint64_t{1} << 4;
+inline constexpr std::uint64_t protocol_features_offered = protocol_mq | protocol_reply_ack | protocol_net_mtu;
+
+inline constexpr std::uint64_t queue_pairs_max = 1;
+
+// What a message leads to.
+struct Outcome {
+  std::vector<std::uint8_t> reply;  // to be sent; empty: nothing
+  std::optional<Error> failure;     // the connection ends, once the reply is away
+};
+
+class Protocol {
+ public:
+  // `device_features`: virtio features of the data plane's guest ports. `dataplane` must outlive this object.
+  Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features);
+  // Disconnects the port.
+  ~Protocol();
+  Protocol(const Protocol&) = delete;
+  Protocol& operator=(const Protocol&) = delete;
+
+  [[nodiscard]] Outcome handle(Message message);
+
+  [[nodiscard]] bool is_linked() const noexcept { return linked_; }
+  // What is still missing for a link, as a phrase for people; empty if linked.
+  [[nodiscard]] std::string missing() const;
+
+ private:
+  struct Ring {
+    std::uint16_t size = 0;
+    std::optional<VringAddress> address;
+    std::uint16_t next_avail = 0;
+    std::optional<bool> enabled;  // as SET_VRING_ENABLE said; nothing: the default
+    UniqueFd kick;
+    UniqueFd call;
+  };
+
+  [[nodiscard]] Result<std::vector<std::uint8_t>> dispatch(Message& message);
+  [[nodiscard]] Result<void> apply(Message& message);
+  [[nodiscard]] Result<void> set_features(std::uint64_t features);
+  [[nodiscard]] Result<void> set_protocol_features(std::uint64_t features);
+  [[nodiscard]] Result<void> set_memory(const Message& message);
+  [[nodiscard]] Result<void> set_size(const Message& message);
+  [[nodiscard]] Result<void> set_address(const Message& message);
+  [[nodiscard]] Result<void> set_base(const Message& message);
+  [[nodiscard]] Result<void> set_enabled(const Message& message);
+  [[nodiscard]] Result<void> set_descriptor(Message& message);
+  [[nodiscard]] Result<void> set_mtu(std::uint64_t mtu);
+  [[nodiscard]] Result<std::vector<std::uint8_t>> stop_ring(const Message& message);
+  [[nodiscard]] Result<void> stop_all();
+  [[nodiscard]] Result<Ring*> ring_of(std::uint32_t request, std::uint32_t index);
+
+  // suspend(), `what`, resume().
+  [[nodiscard]] Result<void> change(const std::function<void()>& what);
+  void suspend();
+  [[nodiscard]] Result<void> resume();
+  [[nodiscard]] bool is_enabled(const Ring& ring) const noexcept;
+  [[nodiscard]] bool is_complete(const Ring& ring) const noexcept;
+
+  dataplane::Dataplane& dataplane_;
+  const PortId port_;
+  const std::uint64_t device_features_;
+  const std::uint64_t offered_;
+
+  std::optional<std::uint64_t> features_;  // acknowledged; nothing: not yet
+  std::uint64_t protocol_features_ = 0;
+  std::shared_ptr<const dataplane::GuestMemory> memory_;
+  std::array<Ring, dataplane::guest_queues> rings_;
+  bool linked_ = false;
+  std::array<bool, dataplane::guest_queues> running_{};  // rings that the link was made with
+};
+
+}  // namespace patchbay::vhost_user
