@@ -1,0 +1,156 @@
+#include "control/host/nic_watch.h"
+
+#include <netlink/errno.h>
+#include <netlink/msg.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <cerrno>
+
+#include "control/host/ethtool.h"
+#include "control/host/netlink.h"
+
+namespace patchbay::host {
+namespace {
+
+using boost::asio::posix::stream_descriptor;
+
+class NetlinkNicWatch final : public NicWatch {
+ public:
+  NetlinkNicWatch(boost::asio::io_context& loop, NetlinkSocket events, NetlinkSocket queries, UniqueFd ethtool)
+      : events_(std::move(events)),
+        queries_(std::move(queries)),
+        ethtool_(std::move(ethtool)),
+        readable_(loop, nl_socket_get_fd(events_.get())) {}
+
+  ~NetlinkNicWatch() override { readable_.release(); }  // libnl closes the socket
+
+  [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return nics_; }
+  bool refresh() override {
+    receive();
+    return std::exchange(dirty_, false);
+  }
+  void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
+
+  Result<void> start() {
+    if (auto ok = read_all(); !ok) return ok;
+    nl_socket_modify_cb(events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_message, this);
+    wait();
+    return {};
+  }
+
+ private:
+  static int on_message(nl_msg* message, void* self) {
+    const int type = nlmsg_hdr(message)->nlmsg_type;
+    if (type == RTM_NEWLINK || type == RTM_DELLINK) {
+      const auto apply = type == RTM_NEWLINK ? &NetlinkNicWatch::on_new_link : &NetlinkNicWatch::on_del_link;
+      nl_msg_parse(message, apply, self);
+    }
+    return NL_OK;
+  }
+  // What happens to a link as a port of a bridge, say, is told with that family, and is not about the link itself.
+  static bool is_whole(rtnl_link* link) { return rtnl_link_get_family(link) == AF_UNSPEC; }
+
+  static void on_new_link(nl_object* object, void* self) {
+    static_cast<NetlinkNicWatch*>(self)->put(reinterpret_cast<rtnl_link*>(object));
+  }
+  static void on_del_link(nl_object* object, void* self) {
+    auto* link = reinterpret_cast<rtnl_link*>(object);
+    if (!is_whole(link)) return;
+    static_cast<NetlinkNicWatch*>(self)->remove(rtnl_link_get_ifindex(link));
+  }
+
+  Result<void> read_all() {
+    nl_cache* raw_cache = nullptr;
+    if (const int code = rtnl_link_alloc_cache(queries_.get(), AF_UNSPEC, &raw_cache); code < 0) {
+      return fail(netlink_error("netlink: links", code));
+    }
+    const NetlinkCache cache(raw_cache);
+    const auto before = std::move(nics_);
+    nics_.clear();
+    for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
+      put(reinterpret_cast<rtnl_link*>(object));
+    }
+    dirty_ = dirty_ || nics_ != before;
+    return {};
+  }
+
+  void put(rtnl_link* link) {
+    if (!is_whole(link)) return;
+    auto nic = to_nic(link);
+    if (!nic) return;
+    const EthtoolFacts facts = ask_ethtool(ethtool_, nic->name);
+    nic->physical = facts.on_a_bus && nic->driver.empty();
+    if (!facts.driver.empty()) nic->driver = facts.driver;
+    nic->speed_mbps = facts.speed_mbps;
+    const auto known = nics_.find(nic->name);
+    if (known != nics_.end() && known->second == *nic) return;
+    if (known == nics_.end()) remove(nic->index);  // it was renamed
+    nics_[nic->name] = std::move(*nic);
+    dirty_ = true;
+  }
+
+  void remove(int index) {
+    for (auto at = nics_.begin(); at != nics_.end(); ++at) {
+      if (at->second.index != index) continue;
+      nics_.erase(at);
+      dirty_ = true;
+      return;
+    }
+  }
+
+  void wait() {
+    readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+      if (error) return;  // being destroyed
+      receive();
+      wait();
+      if (std::exchange(dirty_, false) && changed_) changed_();
+    });
+  }
+
+  // Takes all that is there. libnl reads one datagram a call, and the socket does not block.
+  void receive() {
+    int code = 0;
+    int datagrams = 0;
+    constexpr int datagrams_max = 1024;  // a turn of the event loop; the rest is for the next
+    do {
+      code = nl_recvmsgs_default(events_.get());
+    } while (code >= 0 && ++datagrams < datagrams_max);
+    if (code >= 0 || code == -NLE_AGAIN) return;
+    // ENOBUFS comes as NLE_NOMEM: notifications were lost.
+    spdlog::warn("netlink: {}; reading all links anew", nl_geterror(code));
+    if (auto ok = read_all(); !ok) spdlog::error("{}", ok.error().message);
+  }
+
+  NetlinkSocket events_;
+  NetlinkSocket queries_;
+  UniqueFd ethtool_;
+  stream_descriptor readable_;
+  std::map<std::string, model::Nic> nics_;
+  std::function<void()> changed_;
+  bool dirty_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<NicWatch>> NicWatch::create(boost::asio::io_context& loop) {
+  // Listening starts before the dump, so that nothing is missed in between.
+  auto events = connect_rtnetlink();
+  if (!events) return fail(events.error());
+  nl_socket_disable_seq_check(events->get());
+  nl_socket_set_nonblocking(events->get());
+  nl_socket_set_buffer_size(events->get(), 1 << 20, 0);
+  if (const int code = nl_socket_add_memberships(events->get(), RTNLGRP_LINK, 0); code < 0) {
+    return fail(netlink_error("netlink: link notifications", code));
+  }
+  auto queries = connect_rtnetlink();
+  if (!queries) return fail(queries.error());
+  UniqueFd ethtool(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!ethtool) return fail(system_error("ethtool socket", errno));
+  auto watch = std::make_unique<NetlinkNicWatch>(loop, std::move(*events), std::move(*queries), std::move(ethtool));
+  if (auto ok = watch->start(); !ok) return fail(ok.error());
+  return watch;
+}
+
+}  // namespace patchbay::host
