@@ -1,0 +1,72 @@
+#include "control/store/migrations.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+namespace patchbay::store {
+namespace {
+
+constexpr std::array steps{
+    // 0 -> 1
+    R"sql(
+CREATE TABLE switches (
+  name       TEXT PRIMARY KEY NOT NULL,
+  type       TEXT NOT NULL,             -- external, internal, private
+  uplink     TEXT NOT NULL DEFAULT '',  -- name of a NIC; external only
+  force_vlan INTEGER,
+  mtu        INTEGER NOT NULL
+) STRICT;
+CREATE TABLE vnics (
+  name       TEXT PRIMARY KEY NOT NULL,
+  switch     TEXT NOT NULL REFERENCES switches(name),
+  kind       TEXT NOT NULL,             -- guest, host
+  mac        TEXT NOT NULL,             -- 02:00:00:00:00:01
+  mac_origin TEXT NOT NULL,             -- dynamic, static
+  vlan_mode  TEXT NOT NULL,             -- untagged, access
+  vid        INTEGER,                   -- access only
+  connect    TEXT NOT NULL DEFAULT ''   -- path of a socket; guest only
+) STRICT;
+CREATE TABLE mac_pool (
+  id         INTEGER PRIMARY KEY CHECK (id = 1),
+  octet_a    INTEGER NOT NULL,
+  octet_b    INTEGER NOT NULL,
+  next       INTEGER NOT NULL           -- last octet of the address to try first
+) STRICT;
+)sql",
+};
+
+Result<int> version_of(Sqlite& database) {
+  auto statement = database.prepare("PRAGMA user_version");
+  if (!statement) return fail(statement.error());
+  const auto row = statement->step();
+  if (!row) return fail(row.error());
+  return static_cast<int>(statement->number(0));
+}
+
+}  // namespace
+
+int schema_version() noexcept {
+  return static_cast<int>(steps.size());
+}
+
+Result<void> migrate(Sqlite& database) {
+  const auto version = version_of(database);
+  if (!version) return fail(version.error());
+  if (*version < 0 || *version > schema_version()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("state file {} has schema version {}, this patchbayd knows versions up to {}; start the "
+                            "release that wrote it",
+                            database.path(), *version, schema_version()));
+  }
+  for (int from = *version; from < schema_version(); ++from) {
+    auto transaction = Transaction::begin(database);
+    if (!transaction) return fail(transaction.error());
+    if (auto ok = database.execute(steps[static_cast<std::size_t>(from)]); !ok) return ok;
+    if (auto ok = database.execute(fmt::format("PRAGMA user_version = {}", from + 1).c_str()); !ok) return ok;
+    if (auto ok = transaction->commit(); !ok) return ok;
+  }
+  return {};
+}
+
+}  // namespace patchbay::store

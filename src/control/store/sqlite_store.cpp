@@ -1,0 +1,236 @@
+#include "control/store/sqlite_store.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "control/store/migrations.h"
+
+namespace patchbay::store {
+namespace {
+
+Error bad_row(const Sqlite& database, const std::string& noun, const std::string& name, const std::string& why) {
+  return make_error(ErrorCode::invalid,
+                    fmt::format("state file {}: the stored {} '{}' is not valid ({}); restore a copy of the file, or "
+                                "delete the row with sqlite3",
+                                database.path(), noun, name, why));
+}
+
+// Column `column` as one of `values`, by its name; nothing if it is none of them.
+template <typename Value, std::size_t size>
+std::optional<Value> read_name(const Statement& row, int column, const Value (&values)[size]) {
+  const std::string text = row.text(column);
+  for (const Value value : values) {
+    if (text == to_string(value)) return value;
+  }
+  return std::nullopt;
+}
+
+Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) {
+  using model::SwitchType;
+  model::Switch read;
+  read.name = row.text(0);
+  const auto type = read_name(row, 1, {SwitchType::external, SwitchType::internal, SwitchType::private_});
+  if (!type) return fail(bad_row(database, "switch", read.name, fmt::format("type '{}'", row.text(1))));
+  read.type = *type;
+  read.uplink = row.text(2);
+  if (!row.is_null(3)) {
+    read.force_vlan = VlanId::from(row.number(3));
+    if (!read.force_vlan) return fail(bad_row(database, "switch", read.name, fmt::format("VLAN {}", row.number(3))));
+  }
+  const std::int64_t mtu = row.number(4);
+  if (mtu < model::mtu_min || mtu > model::mtu_max) {
+    return fail(bad_row(database, "switch", read.name, fmt::format("mtu {}", mtu)));
+  }
+  read.mtu = static_cast<std::uint16_t>(mtu);
+  return read;
+}
+
+Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
+  model::Vnic read;
+  read.name = row.text(0);
+  read.switch_name = row.text(1);
+  const auto kind = read_name(row, 2, {model::VnicKind::guest, model::VnicKind::host});
+  if (!kind) return fail(bad_row(database, "vnic", read.name, fmt::format("kind '{}'", row.text(2))));
+  read.kind = *kind;
+  const auto mac = MacAddr::parse(row.text(3));
+  if (!mac) return fail(bad_row(database, "vnic", read.name, fmt::format("MAC '{}'", row.text(3))));
+  read.mac = *mac;
+  const auto origin = read_name(row, 4, {model::MacOrigin::dynamic, model::MacOrigin::static_});
+  if (!origin) return fail(bad_row(database, "vnic", read.name, fmt::format("MAC origin '{}'", row.text(4))));
+  read.mac_origin = *origin;
+  const std::string mode = row.text(5);
+  const auto vid = row.is_null(6) ? std::nullopt : VlanId::from(row.number(6));
+  if (mode == "access" && vid) {
+    read.vlan = model::Access{*vid};
+  } else if (mode != "untagged" || !row.is_null(6)) {
+    return fail(bad_row(database, "vnic", read.name, fmt::format("VLAN mode '{}' with id '{}'", mode, row.text(6))));
+  }
+  read.connect = row.text(7);
+  return read;
+}
+
+Result<void> put_switch(Statement& statement, const model::Switch& put) {
+  statement.bind(1, put.name).bind(2, std::string(to_string(put.type))).bind(3, put.uplink);
+  if (put.force_vlan) {
+    statement.bind(4, std::int64_t{put.force_vlan->raw()});
+  } else {
+    statement.bind(4, std::nullopt);
+  }
+  return statement.bind(5, std::int64_t{put.mtu}).run();
+}
+
+Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
+  statement.bind(1, put.name).bind(2, put.switch_name).bind(3, std::string(to_string(put.kind)));
+  statement.bind(4, put.mac.to_string()).bind(5, std::string(to_string(put.mac_origin)));
+  if (const auto* access = std::get_if<model::Access>(&put.vlan)) {
+    statement.bind(6, std::string("access")).bind(7, std::int64_t{access->vid.raw()});
+  } else {
+    statement.bind(6, std::string("untagged")).bind(7, std::nullopt);
+  }
+  return statement.bind(8, put.connect).run();
+}
+
+Result<void> put_mac_pool(Statement& statement, const model::MacPool& put) {
+  return statement.bind(1, std::int64_t{put.host_octets[0]})
+      .bind(2, std::int64_t{put.host_octets[1]})
+      .bind(3, std::int64_t{put.next})
+      .run();
+}
+
+// Runs `sql` once for each of `values`, bound by `put`.
+template <typename Value, typename Put>
+Result<void> for_each(Sqlite& database, const char* sql, const std::vector<Value>& values, Put put) {
+  if (values.empty()) return {};
+  auto statement = database.prepare(sql);
+  if (!statement) return fail(statement.error());
+  for (const Value& value : values) {
+    if (auto ok = put(*statement, value); !ok) return ok;
+  }
+  return {};
+}
+
+Result<void> remove_row(Statement& statement, const std::string& name) {
+  return statement.bind(1, name).run();
+}
+
+Result<void> check_undamaged(Sqlite& database) {
+  auto statement = database.prepare("PRAGMA quick_check(1)");
+  if (!statement) return fail(statement.error());
+  const auto row = statement->step();
+  if (!row) return fail(row.error());
+  if (*row && statement->text(0) == "ok") return {};
+  return fail(ErrorCode::internal,
+              fmt::format("state file {} is damaged ({}); restore a copy of it, or move it away to start with an empty "
+                          "host",
+                          database.path(), statement->text(0)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& state_dir) {
+  auto lock = StateLock::take(state_dir);
+  if (!lock) return fail(lock.error());
+  auto database = Sqlite::open(state_dir + "/patchbay.db");
+  if (!database) return fail(database.error());
+  const char* settings = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON";
+  if (auto ok = database->execute(settings); !ok) return fail(ok.error());
+  if (auto ok = check_undamaged(*database); !ok) return fail(ok.error());
+  if (auto ok = migrate(*database); !ok) return fail(ok.error());
+  return std::unique_ptr<SqliteStore>(new SqliteStore(std::move(*lock), std::move(*database)));
+}
+
+Result<StoredState> SqliteStore::load() {
+  StoredState state;
+  if (auto ok = load_switches(state.host); !ok) return fail(ok.error());
+  if (auto ok = load_vnics(state.host); !ok) return fail(ok.error());
+  if (auto ok = load_mac_pool(state); !ok) return fail(ok.error());
+  return state;
+}
+
+Result<void> SqliteStore::load_switches(model::Host& host) {
+  auto rows = database_.prepare("SELECT name, type, uplink, force_vlan, mtu FROM switches ORDER BY name");
+  if (!rows) return fail(rows.error());
+  for (;;) {
+    const auto row = rows->step();
+    if (!row) return fail(row.error());
+    if (!*row) return {};
+    const auto read = read_switch(database_, *rows);
+    if (!read) return fail(read.error());
+    auto added = model::add_switch(std::move(host), *read);
+    if (!added) return fail(bad_row(database_, "switch", read->name, added.error().message));
+    host = std::move(*added);
+  }
+}
+
+Result<void> SqliteStore::load_vnics(model::Host& host) {
+  auto rows =
+      database_.prepare("SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect FROM vnics ORDER BY name");
+  if (!rows) return fail(rows.error());
+  for (;;) {
+    const auto row = rows->step();
+    if (!row) return fail(row.error());
+    if (!*row) return {};
+    const auto read = read_vnic(database_, *rows);
+    if (!read) return fail(read.error());
+    auto added = model::add_vnic(std::move(host), *read);
+    if (!added) return fail(bad_row(database_, "vnic", read->name, added.error().message));
+    host = std::move(*added);
+  }
+}
+
+Result<void> SqliteStore::load_mac_pool(StoredState& state) {
+  auto rows = database_.prepare("SELECT octet_a, octet_b, next FROM mac_pool");
+  if (!rows) return fail(rows.error());
+  const auto row = rows->step();
+  if (!row) return fail(row.error());
+  if (!*row) return {};
+  for (int column = 0; column < 3; ++column) {
+    if (rows->number(column) < 0 || rows->number(column) > 255) {
+      return fail(bad_row(database_, "MAC pool", "1", fmt::format("octet {}", rows->number(column))));
+    }
+  }
+  const auto octet = [&rows](int column) { return static_cast<std::uint8_t>(rows->number(column)); };
+  state.mac_pool = model::MacPool{{octet(0), octet(1)}, octet(2)};
+  return {};
+}
+
+Result<void> SqliteStore::save(const Change& change) {
+  if (change.empty()) return {};
+  auto transaction = Transaction::begin(database_);
+  if (!transaction) return fail(transaction.error());
+  // Foreign keys are checked at once: switches come before their vnics and go after them.
+  if (auto ok = for_each(database_,
+                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu) VALUES (?, ?, ?, ?, ?) "
+                         "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
+                         "force_vlan = excluded.force_vlan, mtu = excluded.mtu",
+                         change.put_switches, put_switch);
+      !ok) {
+    return ok;
+  }
+  if (auto ok = for_each(database_, "DELETE FROM vnics WHERE name = ?", change.removed_vnics, remove_row); !ok) {
+    return ok;
+  }
+  if (auto ok = for_each(database_,
+                         "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect) "
+                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                         change.put_vnics, put_vnic);
+      !ok) {
+    return ok;
+  }
+  if (auto ok = for_each(database_, "DELETE FROM switches WHERE name = ?", change.removed_switches, remove_row); !ok) {
+    return ok;
+  }
+  if (change.mac_pool) {
+    const std::vector<model::MacPool> pool{*change.mac_pool};
+    if (auto ok =
+            for_each(database_, "INSERT OR REPLACE INTO mac_pool (id, octet_a, octet_b, next) VALUES (1, ?, ?, ?)",
+                     pool, put_mac_pool);
+        !ok) {
+      return ok;
+    }
+  }
+  return transaction->commit();
+}
+
+}  // namespace patchbay::store

@@ -1,0 +1,39 @@
+// The store on one SQLite file, STATE_DIR/patchbay.db.
+//
+// Theory  PRAGMA user_version counts the migrations that the file has been through; opening runs those it lacks, each
+//         in a transaction. Write-ahead log with synchronous=FULL: a save is on the disk when it returns, and a process
+//         killed at any moment leaves the last saved state. Rows are read as untrusted values: each goes through the
+//         model's rules again.
+// Limits  One daemon a state directory (StateLock).
+// Threads control's only.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "control/store/sqlite.h"
+#include "control/store/state_lock.h"
+#include "control/store/store.h"
+
+namespace patchbay::store {
+
+class SqliteStore final : public Store {
+ public:
+  // `state_dir` exists. Errors: in_use (another daemon has the directory), invalid (the file is from a newer release),
+  // internal (damaged).
+  [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const std::string& state_dir);
+
+  [[nodiscard]] Result<StoredState> load() override;
+  [[nodiscard]] Result<void> save(const Change& change) override;
+
+ private:
+  SqliteStore(StateLock lock, Sqlite database) : lock_(std::move(lock)), database_(std::move(database)) {}
+
+  [[nodiscard]] Result<void> load_switches(model::Host& host);
+  [[nodiscard]] Result<void> load_vnics(model::Host& host);
+  [[nodiscard]] Result<void> load_mac_pool(StoredState& state);
+
+  StateLock lock_;
+  Sqlite database_;
+};
+
+}  // namespace patchbay::store

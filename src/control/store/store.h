@@ -1,0 +1,49 @@
+// Where the administrator's wishes outlive the daemon.
+//
+// Theory  The stored state is one value. Control works on copies of it in memory; what differs between two of them is a
+//         Change, and a Change is saved whole or not at all.
+// Threads control's only.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/host.h"
+#include "model/mac_pool.h"
+
+namespace patchbay::store {
+
+struct StoredState {
+  model::Host host;
+  std::optional<model::MacPool> mac_pool;  // nothing: this state was never used
+
+  friend bool operator==(const StoredState&, const StoredState&) = default;
+};
+
+struct Change {
+  std::vector<model::Switch> put_switches;  // new, or in place of those of the same name
+  std::vector<model::Vnic> put_vnics;
+  std::vector<std::string> removed_vnics;
+  std::vector<std::string> removed_switches;
+  std::optional<model::MacPool> mac_pool;
+
+  [[nodiscard]] bool empty() const noexcept {
+    return put_switches.empty() && put_vnics.empty() && removed_vnics.empty() && removed_switches.empty() && !mac_pool;
+  }
+};
+
+// What turns `from` into `to`.
+[[nodiscard]] Change difference(const StoredState& from, const StoredState& to);
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // Everything, checked by the model's rules. Errors: invalid (what is stored breaks a rule; names it), internal.
+  [[nodiscard]] virtual Result<StoredState> load() = 0;
+  // All of `change` or, with an error, nothing of it. Durable when it returns. Errors: no_resource, internal.
+  [[nodiscard]] virtual Result<void> save(const Change& change) = 0;
+};
+
+}  // namespace patchbay::store

@@ -1,0 +1,254 @@
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "control/store/migrations.h"
+#include "control/store/sqlite_store.h"
+#include "tests/support/temp_dir.h"
+
+namespace patchbay::store {
+namespace {
+
+using test::TempDir;
+
+StoredState example() {
+  StoredState state;
+  state.host.switches["sw1"] = {"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500};
+  state.host.switches["pr1"] = {"pr1", model::SwitchType::private_, "", VlanId::from(4094), 9000};
+  state.host.vnics["vm1"] = {"vm1",
+                             "sw1",
+                             model::VnicKind::guest,
+                             MacAddr::from_uint64(0x020000000001),
+                             model::MacOrigin::static_,
+                             model::Access{*VlanId::from(101)},
+                             "/run/vm1.sock"};
+  state.host.vnics["mgmt"] = {"mgmt",
+                              "sw1",
+                              model::VnicKind::host,
+                              MacAddr::from_uint64(0x00155d010203),
+                              model::MacOrigin::dynamic,
+                              model::Untagged{},
+                              ""};
+  state.mac_pool = model::MacPool{{1, 2}, 255};
+  return state;
+}
+
+// Runs `sql` on the state file of `dir`, as somebody with a tool of their own would.
+void tamper(const TempDir& dir, const char* sql) {
+  auto database = Sqlite::open(dir.path() + "/patchbay.db");
+  ASSERT_TRUE(database);
+  const auto ok = database->execute(sql);
+  ASSERT_TRUE(ok) << ok.error().message;
+}
+
+StoredState load_again(const TempDir& dir) {
+  auto store = SqliteStore::open(dir.path());
+  if (!store) throw std::runtime_error(store.error().message);
+  auto state = (*store)->load();
+  if (!state) throw std::runtime_error(state.error().message);
+  return *state;
+}
+
+// Runs `body` in a child that then vanishes without closing anything, as after kill -9.
+template <typename Body>
+void run_and_vanish(Body body) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::_exit(body() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(SqliteStore, starts_empty_with_a_file_only_its_owner_can_read) {
+  const TempDir dir;
+  EXPECT_EQ(load_again(dir), StoredState{});
+  struct stat status {};
+  ASSERT_EQ(::stat((dir.path() + "/patchbay.db").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+TEST(SqliteStore, gives_back_what_was_saved_after_each_of_a_chain_of_changes) {
+  const TempDir dir;
+  StoredState changed = example();
+  changed.host.switches.at("sw1").force_vlan = VlanId::from(101);
+  changed.host.vnics.at("vm1").vlan = model::Untagged{};
+  changed.mac_pool->next = 0;
+  StoredState fewer = changed;
+  fewer.host.vnics.clear();
+  fewer.host.switches.erase("sw1");
+  StoredState before;
+  for (const StoredState& state : {example(), changed, fewer, example()}) {
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE(store);
+    const auto saved = (*store)->save(difference(before, state));
+    ASSERT_TRUE(saved) << saved.error().message;
+    store->reset();
+    EXPECT_EQ(load_again(dir), state);
+    before = state;
+  }
+}
+
+TEST(SqliteStore, difference_of_equal_states_is_empty) {
+  EXPECT_TRUE(difference(example(), example()).empty());
+  const Change all = difference({}, example());
+  EXPECT_EQ(all.put_switches.size() + all.put_vnics.size(), 4U);
+  StoredState one = example();
+  one.host.vnics.at("vm1").vlan = model::Untagged{};
+  const Change single = difference(example(), one);
+  EXPECT_EQ(single.put_vnics.size(), 1U);
+  EXPECT_TRUE(single.put_switches.empty());
+}
+
+TEST(SqliteStore, keeps_a_saved_change_when_the_process_vanishes) {
+  const TempDir dir;
+  run_and_vanish([&dir] {
+    auto store = SqliteStore::open(dir.path());
+    return store && (*store)->save(difference({}, example()));
+  });
+  EXPECT_EQ(load_again(dir), example());
+}
+
+TEST(SqliteStore, keeps_the_old_state_when_the_process_vanishes_before_the_commit) {
+  const TempDir dir;
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+  run_and_vanish([&dir] {
+    auto database = Sqlite::open(dir.path() + "/patchbay.db");
+    return database && database->execute("BEGIN IMMEDIATE; DELETE FROM vnics; DELETE FROM switches");
+  });
+  EXPECT_EQ(load_again(dir), example());
+}
+
+TEST(SqliteStore, keeps_the_old_state_when_one_row_of_a_change_fails) {
+  const TempDir dir;
+  auto store = SqliteStore::open(dir.path());
+  ASSERT_TRUE((*store)->save(difference({}, example())));
+  Change bad;
+  bad.put_switches.push_back({"new", model::SwitchType::internal, "", std::nullopt, 1500});
+  bad.put_vnics.push_back(example().host.vnics.at("vm1"));
+  bad.put_vnics.back().switch_name = "nope";
+  EXPECT_FALSE((*store)->save(bad));
+  EXPECT_EQ(*(*store)->load(), example());
+  EXPECT_TRUE((*store)->save(difference(example(), {}))) << "and works on";
+}
+
+TEST(SqliteStore, keeps_the_old_state_when_the_disk_is_full) {
+  const TempDir dir;
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+  run_and_vanish([&dir] {
+    auto store = SqliteStore::open(dir.path());
+    if (!store) return false;
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit none{4096, 4096};  // no file may grow beyond this
+    ::setrlimit(RLIMIT_FSIZE, &none);
+    StoredState more = example();
+    for (int i = 0; i < 200; ++i) {
+      const std::string name = "sw" + std::to_string(i + 10);
+      more.host.switches[name] = {name, model::SwitchType::internal, "", std::nullopt, 1500};
+    }
+    const auto saved = (*store)->save(difference(example(), more));
+    const auto state = (*store)->load();
+    return !saved && state && *state == example();
+  });
+  EXPECT_EQ(load_again(dir), example());
+}
+
+TEST(SqliteStore, migrates_an_empty_file_of_version_0) {
+  const TempDir dir;
+  { std::ofstream empty(dir.path() + "/patchbay.db"); }
+  EXPECT_EQ(load_again(dir), StoredState{});
+  auto database = Sqlite::open(dir.path() + "/patchbay.db");
+  auto version = database->prepare("PRAGMA user_version");
+  ASSERT_TRUE(*version->step());
+  EXPECT_EQ(version->number(0), schema_version());
+}
+
+TEST(SqliteStore, refuses_a_newer_schema_and_leaves_it_alone) {
+  const TempDir dir;
+  load_again(dir);
+  tamper(dir, "PRAGMA user_version = 99");
+  const auto store = SqliteStore::open(dir.path());
+  ASSERT_FALSE(store);
+  EXPECT_EQ(store.error().code, ErrorCode::invalid);
+  EXPECT_NE(store.error().message.find("patchbay.db has schema version 99"), std::string::npos)
+      << store.error().message;
+}
+
+TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
+  struct Case {
+    const char* sql;
+    const char* part;
+  };
+  for (const Case& c :
+       {Case{"UPDATE vnics SET mac = 'nonsense' WHERE name = 'vm1'", "vnic 'vm1' is not valid (MAC 'nonsense')"},
+        Case{"UPDATE vnics SET mac = '01:00:5e:00:00:01' WHERE name = 'vm1'", "multicast"},
+        Case{"UPDATE vnics SET mac = '00:15:5d:01:02:03'", "vnic 'vm1'"},
+        Case{"UPDATE vnics SET vid = 4095 WHERE name = 'vm1'", "VLAN mode 'access' with id '4095'"},
+        Case{"UPDATE vnics SET vid = NULL WHERE name = 'vm1'", "VLAN mode 'access' with id ''"},
+        Case{"UPDATE vnics SET vid = 7 WHERE name = 'mgmt'", "VLAN mode 'untagged' with id '7'"},
+        Case{"UPDATE vnics SET kind = 'ghost' WHERE name = 'vm1'", "kind 'ghost'"},
+        Case{"UPDATE vnics SET mac_origin = '' WHERE name = 'vm1'", "MAC origin ''"},
+        Case{"UPDATE vnics SET connect = 'relative' WHERE name = 'vm1'", "absolute path"},
+        Case{"UPDATE vnics SET name = 'a/b' WHERE name = 'vm1'", "vnic 'a/b'"},
+        Case{"PRAGMA foreign_keys=OFF; UPDATE vnics SET switch = 'nope' WHERE name = 'vm1'", "switch nope"},
+        Case{"UPDATE switches SET type = 'hub' WHERE name = 'sw1'", "switch 'sw1' is not valid (type 'hub')"},
+        Case{"UPDATE switches SET uplink = '' WHERE name = 'sw1'", "switch 'sw1'"},
+        Case{"UPDATE switches SET force_vlan = 0 WHERE name = 'sw1'", "VLAN 0"},
+        Case{"UPDATE switches SET mtu = 70000 WHERE name = 'sw1'", "mtu 70000"},
+        Case{"UPDATE mac_pool SET next = 256", "octet 256"}}) {
+    const TempDir dir;
+    { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+    tamper(dir, c.sql);
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE(store) << c.sql;
+    const auto state = (*store)->load();
+    ASSERT_FALSE(state) << c.sql;
+    EXPECT_NE(state.error().message.find(c.part), std::string::npos) << c.sql << ": " << state.error().message;
+    EXPECT_NE(state.error().message.find(dir.path()), std::string::npos) << state.error().message;
+  }
+}
+
+TEST(SqliteStore, says_that_a_file_is_damaged) {
+  for (const bool whole : {true, false}) {
+    const TempDir dir;
+    { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+    {
+      std::fstream file(dir.path() + "/patchbay.db", std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(whole ? 0 : 4096);
+      for (int i = 0; i < 4096; ++i) file.put('x');
+    }
+    const auto store = SqliteStore::open(dir.path());
+    ASSERT_FALSE(store);
+    EXPECT_NE(store.error().message.find("is damaged"), std::string::npos) << store.error().message;
+  }
+}
+
+TEST(SqliteStore, refuses_a_second_daemon_on_the_same_directory) {
+  const TempDir dir;
+  auto first = SqliteStore::open(dir.path());
+  ASSERT_TRUE(first);
+  const auto second = SqliteStore::open(dir.path());
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::in_use);
+  EXPECT_NE(second.error().message.find(dir.path()), std::string::npos) << second.error().message;
+  EXPECT_NE(second.error().message.find(std::to_string(::getpid())), std::string::npos) << second.error().message;
+  first->reset();
+  EXPECT_TRUE(SqliteStore::open(dir.path()));
+}
+
+TEST(SqliteStore, names_a_directory_that_is_not_there) {
+  const auto store = SqliteStore::open("/nonexistent/state");
+  ASSERT_FALSE(store);
+  EXPECT_NE(store.error().message.find("/nonexistent/state"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace patchbay::store
