@@ -1,0 +1,229 @@
+#include "control/reconcile/executor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <set>
+#include <utility>
+
+namespace patchbay::reconcile {
+namespace {
+
+void add(dataplane::PortCounters& to, const dataplane::PortCounters& counted) {
+  to.ingress.frames += counted.ingress.frames;
+  to.ingress.bytes += counted.ingress.bytes;
+  to.egress.frames += counted.egress.frames;
+  to.egress.bytes += counted.egress.bytes;
+  to.flood_copies += counted.flood_copies;
+  for (std::size_t i = 0; i < to.drops.size(); ++i) to.drops[i] += counted.drops[i];
+}
+
+}  // namespace
+
+Executor::~Executor() {
+  for (Step& each : compute_steps(Wanted{}, actual_)) {
+    if (auto* close = std::get_if<CloseHostPort>(&each)) close->remove_interface = false;
+    std::visit([this](const auto& what) { step(what); }, each);
+  }
+}
+
+void Executor::run(const std::vector<Step>& steps) {
+  for (const Step& each : steps) {
+    spdlog::debug("{}", describe(each));
+    std::visit([this](const auto& what) { step(what); }, each);
+  }
+}
+
+void Executor::forget_failures_except(const Wanted& wanted) {
+  const auto is_unwanted = [&wanted](const auto& failure) {
+    const auto& [kind, name] = failure.first;
+    switch (kind) {
+      case ObjectKind::uplink:
+        return !wanted.uplinks.contains(name);
+      case ObjectKind::guest:
+        return !wanted.guests.contains(name);
+      case ObjectKind::host_port:
+        return !wanted.hosts.contains(name);
+    }
+    return true;
+  };
+  std::erase_if(actual_.failed, is_unwanted);
+  std::erase_if(reported_, is_unwanted);
+}
+
+void Executor::forget_counters_except(const PlannedLayout& wanted) {
+  if (earlier_.empty()) return;
+  std::set<std::string> nics;
+  std::set<std::string> vnics;
+  for (const PlannedSwitch& planned : wanted) {
+    nics.insert(planned.nic);
+    for (const PlannedVnic& vnic : planned.vnics) vnics.insert(vnic.name);
+  }
+  std::erase_if(earlier_, [&](const auto& counted) {
+    const Object& object = counted.first;
+    return !(object.kind == ObjectKind::uplink ? nics : vnics).contains(object.name);
+  });
+}
+
+// ---- Steps ----------------------------------------------------------------------------------------------------------
+
+void Executor::step(const Publish& publish) {
+  actual_.published = only_open(publish.layout, actual_);  // some of what was to be opened may have failed
+  dataplane::Layout layout;
+  for (const PlannedSwitch& planned : actual_.published) {
+    dataplane::SwitchLayout on;
+    if (!planned.nic.empty()) on.uplink = uplinks_.at(planned.nic);
+    on.mtu = planned.mtu;
+    for (const PlannedVnic& vnic : planned.vnics) {
+      const auto guest = guests_.find(vnic.name);
+      on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan});
+    }
+    layout.switches.push_back(std::move(on));
+  }
+  dataplane_.publish(layout);
+}
+
+void Executor::step(const OpenUplink& open) {
+  const auto port = dataplane_.open_uplink(open.nic);
+  if (!port) return note_failure(ObjectKind::uplink, open.nic, port.error());
+  uplinks_[open.nic] = *port;
+  actual_.uplinks[open.nic] = {open.index, std::nullopt};
+  reported_.erase({ObjectKind::uplink, open.nic});
+}
+
+void Executor::step(const SetCarrier& set) {
+  const auto found = uplinks_.find(set.nic);
+  if (found == uplinks_.end()) return;  // it failed to open
+  dataplane_.set_carrier(found->second, set.up);
+  actual_.uplinks[set.nic].carrier = set.up;
+}
+
+void Executor::step(const CloseUplink& close) {
+  close_port({ObjectKind::uplink, close.nic}, uplinks_.at(close.nic), false);
+  uplinks_.erase(close.nic);
+  actual_.uplinks.erase(close.nic);
+}
+
+void Executor::step(const OpenGuestPort& open) {
+  const auto port = dataplane_.open_guest_port(open.vnic);
+  if (!port) return note_failure(ObjectKind::guest, open.vnic, port.error());
+  guests_[open.vnic].port = *port;
+  actual_.guests[open.vnic] = std::nullopt;
+}
+
+void Executor::step(const CloseGuestPort& close) {
+  close_port({ObjectKind::guest, close.vnic}, guests_.at(close.vnic).port, false);
+  guests_.erase(close.vnic);
+  actual_.guests.erase(close.vnic);
+}
+
+void Executor::step(const OpenEndpoint& open) {
+  const auto guest = guests_.find(open.vnic);
+  if (guest == guests_.end()) return;  // its port failed to open
+  vhost_user::EndpointConfig config{open.vnic, guest->second.port, open.plan.role, open.plan.path, socket_group_};
+  auto endpoint = make_endpoint_(std::move(config), nullptr);  // its status is asked for when somebody looks
+  if (!endpoint) return note_failure(ObjectKind::guest, open.vnic, endpoint.error());
+  guest->second.endpoint = std::move(*endpoint);
+  actual_.guests[open.vnic] = open.plan;
+  reported_.erase({ObjectKind::guest, open.vnic});
+}
+
+void Executor::step(const CloseEndpoint& close) {
+  guests_.at(close.vnic).endpoint.reset();
+  actual_.guests[close.vnic] = std::nullopt;
+}
+
+void Executor::step(const OpenHostPort& open) {
+  const auto port = dataplane_.open_host_port({open.vnic, open.plan.mac, open.plan.mtu});
+  if (!port) return note_failure(ObjectKind::host_port, open.vnic, port.error());
+  hosts_[open.vnic] = *port;
+  actual_.hosts[open.vnic] = open.plan;
+  reported_.erase({ObjectKind::host_port, open.vnic});
+}
+
+void Executor::step(const SetHostPortMtu& set) {
+  const auto ok = dataplane_.set_host_port_mtu(hosts_.at(set.vnic), set.mtu);
+  if (!ok) {  // the port works on with the MTU that it has
+    warn_once({ObjectKind::host_port, set.vnic}, ok.error().message);
+    actual_.mtu_failed[set.vnic] = {set.mtu, ok.error()};
+    return;
+  }
+  actual_.hosts[set.vnic].mtu = set.mtu;
+  actual_.mtu_failed.erase(set.vnic);
+  reported_.erase({ObjectKind::host_port, set.vnic});
+}
+
+void Executor::step(const CloseHostPort& close) {
+  close_port({ObjectKind::host_port, close.vnic}, hosts_.at(close.vnic), close.remove_interface);
+  hosts_.erase(close.vnic);
+  actual_.hosts.erase(close.vnic);
+  actual_.mtu_failed.erase(close.vnic);
+}
+
+void Executor::close_port(const Object& object, PortId port, bool remove_interface) {
+  add(earlier_[object], dataplane_.counters(port));  // final: a layout without the port is published already
+  dataplane_.close_port(port, remove_interface);
+}
+
+// ---- Failures and faults --------------------------------------------------------------------------------------------
+
+void Executor::note_failure(ObjectKind kind, const std::string& name, const Error& error) {
+  warn_once({kind, name}, error.message);
+  actual_.failed[{kind, name}] = error;
+}
+
+// Once, not at each retry.
+void Executor::warn_once(const Object& object, const std::string& message) {
+  std::string& reported = reported_[object];
+  if (reported != message) spdlog::warn("{}", message);
+  reported = message;
+}
+
+bool Executor::take_faults() {
+  using dataplane::PortFault;
+  for (auto& [vnic, guest] : guests_) {
+    const PortFault fault = dataplane_.fault(guest.port);
+    // A fault stays until the next link: what is seen while there is none belongs to the one before.
+    if (fault == PortFault::none || !guest.endpoint) continue;
+    if (guest.endpoint->status().state != vhost_user::State::connected) continue;
+    spdlog::warn("vnic {}: {}", vnic, to_string(fault));
+    guest.endpoint->port_failed(fault);
+  }
+  bool any_gone = false;
+  for (const auto& [nic, port] : uplinks_) any_gone |= take_device_fault(ObjectKind::uplink, nic, port);
+  for (const auto& [vnic, port] : hosts_) any_gone |= take_device_fault(ObjectKind::host_port, vnic, port);
+  return any_gone;
+}
+
+bool Executor::take_device_fault(ObjectKind kind, const std::string& name, PortId port) {
+  if (dataplane_.fault(port) != dataplane::PortFault::device_gone) return false;
+  const char* noun = kind == ObjectKind::uplink ? "nic" : "vnic";
+  note_failure(kind, name, make_error(ErrorCode::unavailable, std::string(noun) + " " + name + ": the device is gone"));
+  return true;
+}
+
+// ---- What the views ask ---------------------------------------------------------------------------------------------
+
+std::optional<PortId> Executor::port_of(const Object& object) const {
+  if (object.kind == ObjectKind::guest) {
+    const auto found = guests_.find(object.name);
+    return found == guests_.end() ? std::nullopt : std::optional(found->second.port);
+  }
+  const auto& ports = object.kind == ObjectKind::uplink ? uplinks_ : hosts_;
+  const auto found = ports.find(object.name);
+  return found == ports.end() ? std::nullopt : std::optional(found->second);
+}
+
+dataplane::PortCounters Executor::counters(const Object& object) const {
+  dataplane::PortCounters sum;
+  if (const auto port = port_of(object)) sum = dataplane_.counters(*port);
+  if (const auto earlier = earlier_.find(object); earlier != earlier_.end()) add(sum, earlier->second);
+  return sum;
+}
+
+std::optional<vhost_user::EndpointStatus> Executor::endpoint_status(const std::string& vnic) const {
+  const auto found = guests_.find(vnic);
+  if (found == guests_.end() || !found->second.endpoint) return std::nullopt;
+  return found->second.endpoint->status();
+}
+
+}  // namespace patchbay::reconcile

@@ -1,0 +1,92 @@
+// Runs steps against the data plane and remembers what came of them.
+//
+// Theory  The executor owns everything that reconciling opened: the ports, by name, and the endpoints. A step that
+//         fails because of the world is noted under its object in actual().failed and the others go on.
+// Threads control's only.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "control/reconcile/plan.h"
+#include "control/vhost_user/endpoint.h"
+#include "dataplane/dataplane.h"
+
+namespace patchbay::reconcile {
+
+// vhost_user::Endpoint::create() without what is the same for all.
+using EndpointFactory = std::function<Result<std::unique_ptr<vhost_user::Endpoint>>(vhost_user::EndpointConfig config,
+                                                                                    std::function<void()> changed)>;
+
+class Executor {
+ public:
+  // `socket_group`: of the sockets that endpoints listen on.
+  Executor(dataplane::Dataplane& dataplane, EndpointFactory make_endpoint, std::optional<unsigned> socket_group)
+      : dataplane_(dataplane), make_endpoint_(std::move(make_endpoint)), socket_group_(socket_group) {}
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+  // Closes everything. Host interfaces stay, with their addresses, for the next run.
+  ~Executor();
+
+  void run(const std::vector<Step>& steps);
+
+  [[nodiscard]] const Actual& actual() const noexcept { return actual_; }
+  // Tries failed objects again with the next steps.
+  void forget_failures() {
+    actual_.failed.clear();
+    actual_.mtu_failed.clear();
+  }
+  // Forgets failures of what is not wanted any more.
+  void forget_failures_except(const Wanted& wanted);
+  // Forgets what earlier ports of an object counted once the administrator has deleted the object.
+  void forget_counters_except(const PlannedLayout& wanted);
+
+  // Passes the data plane's faults on: a guest's to its endpoint, if that is connected, for a fault stays until the next
+  // link; a device that is gone becomes a failure, so that the next steps close its port. True if there are such.
+  [[nodiscard]] bool take_faults();
+
+  // Of the object's port and of all earlier ports of the same object, so that they only grow.
+  [[nodiscard]] dataplane::PortCounters counters(const Object& object) const;
+  // Nothing if the endpoint is not open.
+  [[nodiscard]] std::optional<vhost_user::EndpointStatus> endpoint_status(const std::string& vnic) const;
+
+ private:
+  struct Guest {
+    PortId port{};
+    std::unique_ptr<vhost_user::Endpoint> endpoint;
+  };
+
+  void step(const Publish& publish);
+  void step(const OpenUplink& open);
+  void step(const SetCarrier& set);
+  void step(const CloseUplink& close);
+  void step(const OpenGuestPort& open);
+  void step(const CloseGuestPort& close);
+  void step(const OpenEndpoint& open);
+  void step(const CloseEndpoint& close);
+  void step(const OpenHostPort& open);
+  void step(const SetHostPortMtu& set);
+  void step(const CloseHostPort& close);
+
+  void close_port(const Object& object, PortId port, bool remove_interface);
+  void note_failure(ObjectKind kind, const std::string& name, const Error& error);
+  void warn_once(const Object& object, const std::string& message);
+  [[nodiscard]] std::optional<PortId> port_of(const Object& object) const;
+  [[nodiscard]] bool take_device_fault(ObjectKind kind, const std::string& name, PortId port);
+
+  dataplane::Dataplane& dataplane_;
+  const EndpointFactory make_endpoint_;
+  const std::optional<unsigned> socket_group_;
+  Actual actual_;
+  std::map<std::string, PortId> uplinks_;
+  std::map<std::string, Guest> guests_;
+  std::map<std::string, PortId> hosts_;
+  std::map<Object, dataplane::PortCounters> earlier_;  // of ports that were closed
+  std::map<Object, std::string> reported_;             // failures that stand in the log already
+};
+
+}  // namespace patchbay::reconcile

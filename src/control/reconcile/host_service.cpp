@@ -1,0 +1,260 @@
+#include "control/reconcile/host_service.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <random>
+#include <set>
+
+#include "model/name.h"
+
+namespace patchbay::reconcile {
+namespace {
+
+model::MacPool new_mac_pool(const std::optional<std::array<std::uint8_t, 4>>& host_address) {
+  if (host_address) return {{(*host_address)[2], (*host_address)[3]}, 0};
+  std::random_device random;
+  const unsigned value = random();
+  return {{static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)}, 0};
+}
+
+// Whether `path` leads below `directory`, by their spelling.
+bool is_inside(const std::string& path, const std::string& directory) {
+  const auto normal = [](const std::string& of) { return std::filesystem::absolute(of).lexically_normal(); };
+  const auto below = normal(path).lexically_relative(normal(directory));
+  return !below.empty() && *below.begin() != "..";
+}
+
+// RUN_DIR/vhost: everybody may pass, or only the group if there is one.
+Result<void> make_socket_dir(const std::string& path, std::optional<unsigned> group) {
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(system_error("directory " + path, errno));
+  if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+    return fail(system_error("directory " + path, errno));
+  }
+  if (::chmod(path.c_str(), group ? 0750 : 0755) != 0) return fail(system_error("directory " + path, errno));
+  return {};
+}
+
+}  // namespace
+
+HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store,
+                         host::NicWatch& nics, EndpointFactory make_endpoint, HostServiceConfig config)
+    : dataplane_(dataplane),
+      store_(store),
+      nics_(nics),
+      config_(std::move(config)),
+      executor_(dataplane, std::move(make_endpoint), config_.socket_group),
+      faults_(loop),
+      retry_(loop) {}
+
+HostService::~HostService() {
+  nics_.on_change(nullptr);
+}
+
+Result<std::unique_ptr<HostService>> HostService::create(boost::asio::io_context& loop, dataplane::Dataplane& dataplane,
+                                                         store::Store& store, host::NicWatch& nics,
+                                                         EndpointFactory make_endpoint, HostServiceConfig config) {
+  if (auto ok = make_socket_dir(config.run_dir + "/vhost", config.socket_group); !ok) return fail(ok.error());
+  std::unique_ptr<HostService> service(
+      new HostService(loop, dataplane, store, nics, std::move(make_endpoint), std::move(config)));
+  if (auto ok = service->start(); !ok) return fail(ok.error());
+  return service;
+}
+
+Result<void> HostService::start() {
+  auto loaded = store_.load();
+  if (!loaded) return fail(loaded.error());
+  state_ = std::move(*loaded);
+  if (!state_.mac_pool) {
+    store::StoredState next = state_;
+    next.mac_pool = new_mac_pool(config_.host_address);
+    if (auto ok = store_.save(store::difference(state_, next)); !ok) return ok;
+    state_ = std::move(next);
+  }
+  UniqueFd event_fd(::dup(dataplane_.event_fd()));  // faults_ closes what it is given
+  if (!event_fd) return fail(system_error("event descriptor of the data plane", errno));
+  faults_.assign(event_fd.release());
+  wait_for_faults();
+  nics_.on_change([this] { reconcile(); });
+  reconcile();
+  return {};
+}
+
+// ---- Changes --------------------------------------------------------------------------------------------------------
+
+Result<void> HostService::create_switch(const SwitchSpec& spec) {
+  const model::Switch added{spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu};
+  auto host = model::add_switch(state_.host, added);
+  if (!host) return fail(host.error());
+  if (auto ok = check_uplink(added, true); !ok) return ok;
+  std::optional<Object> created;
+  if (added.type == model::SwitchType::external) created = Object{ObjectKind::uplink, added.uplink};
+  return commit({std::move(*host), state_.mac_pool}, created);
+}
+
+Result<void> HostService::set_switch(const std::string& name, const SwitchChange& change) {
+  const auto found = model::find_switch(state_.host, name);
+  if (!found) return fail(found.error());
+  model::Switch changed = **found;
+  if (change.force_vlan) changed.force_vlan = *change.force_vlan;
+  if (change.mtu) changed.mtu = *change.mtu;
+  auto host = model::set_switch(state_.host, changed);
+  if (!host) return fail(host.error());
+  if (change.mtu) {
+    if (auto ok = check_uplink(changed, false); !ok) return ok;
+  }
+  return commit({std::move(*host), state_.mac_pool});
+}
+
+Result<void> HostService::delete_switch(const std::string& name) {
+  auto host = model::remove_switch(state_.host, name);
+  if (!host) return fail(host.error());
+  return commit({std::move(*host), state_.mac_pool});
+}
+
+Result<void> HostService::create_vnic(const VnicSpec& spec) {
+  model::Vnic added{spec.name, spec.switch_name, spec.kind, {}, model::MacOrigin::dynamic, spec.vlan, spec.connect};
+  std::optional<model::MacPool> pool = state_.mac_pool;
+  if (spec.mac) {
+    added.mac = *spec.mac;
+    added.mac_origin = model::MacOrigin::static_;
+  } else {
+    const auto drawn = draw_mac(*pool);
+    if (!drawn) return fail(drawn.error().code, fmt::format("vnic {}: {}", spec.name, drawn.error().message));
+    added.mac = *drawn;
+  }
+  auto host = model::add_vnic(state_.host, added);
+  if (!host) return fail(host.error());
+  if (auto ok = check_socket(added); !ok) return ok;
+  const auto kind = added.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
+  return commit({std::move(*host), pool}, Object{kind, added.name});
+}
+
+Result<void> HostService::set_vnic(const std::string& name, const VnicChange& change) {
+  const auto found = model::find_vnic(state_.host, name);
+  if (!found) return fail(found.error());
+  model::Vnic changed = **found;
+  if (change.vlan) changed.vlan = *change.vlan;
+  if (change.mac) {
+    changed.mac = *change.mac;
+    changed.mac_origin = model::MacOrigin::static_;
+  }
+  auto host = model::set_vnic(state_.host, changed);
+  if (!host) return fail(host.error());
+  return commit({std::move(*host), state_.mac_pool});
+}
+
+Result<void> HostService::delete_vnic(const std::string& name) {
+  auto host = model::remove_vnic(state_.host, name);
+  if (!host) return fail(host.error());
+  return commit({std::move(*host), state_.mac_pool});
+}
+
+Result<void> HostService::check_uplink(const model::Switch& checked, bool must_exist) const {
+  if (checked.type != model::SwitchType::external) return {};
+  const auto found = nics_.nics().find(checked.uplink);
+  if (found == nics_.nics().end()) {
+    if (!must_exist) return {};
+    return fail(ErrorCode::not_found,
+                fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", checked.uplink));
+  }
+  const std::uint32_t nic_mtu = found->second.mtu;
+  if (checked.mtu <= nic_mtu) return {};
+  return fail(ErrorCode::invalid,
+              fmt::format("switch {}: its mtu {} is larger than the mtu {} of nic {}; give a smaller --mtu, or first "
+                          "`ip link set {} mtu {}`",
+                          checked.name, checked.mtu, nic_mtu, checked.uplink, checked.uplink, checked.mtu));
+}
+
+Result<void> HostService::check_socket(const model::Vnic& checked) const {
+  if (checked.kind != model::VnicKind::guest) return {};
+  if (checked.connect.empty()) {
+    const std::string path = vhost_socket_path(config_.run_dir, checked.name);
+    if (path.size() <= model::socket_path_size_max) return {};
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: its socket {} would have a path of {} bytes, at most {} are possible; give a "
+                            "shorter name, or start patchbayd with a shorter --run-dir than {}",
+                            checked.name, path, path.size(), model::socket_path_size_max, config_.run_dir));
+  }
+  if (!is_inside(checked.connect, config_.run_dir)) return {};
+  return fail(ErrorCode::invalid,
+              fmt::format("vnic {}: {} lies in {}, where patchbayd's own sockets are; give the path of a socket that "
+                          "QEMU listens on elsewhere, or leave --connect out and let QEMU connect",
+                          checked.name, checked.connect, config_.run_dir));
+}
+
+Result<MacAddr> HostService::draw_mac(model::MacPool& pool) const {
+  std::set<MacAddr> used;
+  for (const auto& [name, vnic] : state_.host.vnics) used.insert(vnic.mac);
+  return model::draw(pool, [&used](MacAddr mac) { return used.contains(mac); });
+}
+
+// ---- Reconciling ----------------------------------------------------------------------------------------------------
+
+Result<void> HostService::commit(store::StoredState next, const std::optional<Object>& created) {
+  if (auto ok = store_.save(store::difference(state_, next)); !ok) return ok;
+  std::swap(state_, next);  // from here on `next` is the state before
+  reconcile();
+  if (!created) return {};
+  const auto failure = executor_.actual().failed.find(*created);
+  if (failure == executor_.actual().failed.end()) return {};
+  const Error error = failure->second;
+  if (auto ok = store_.save(store::difference(state_, next)); !ok) {
+    return fail(error.code, fmt::format("{}; it is stored all the same, for taking it back failed: {}", error.message,
+                                        ok.error().message));
+  }
+  std::swap(state_, next);
+  reconcile();
+  return fail(error);
+}
+
+void HostService::reconcile() {
+  // Opening a port changes the kernel's links (up, carrier, a new interface): a second pass takes that in. What still
+  // comes after it arrives as a notification.
+  for (int pass = 0; pass < 2; ++pass) {
+    const Wanted wanted = want(state_.host, nics_.nics(), config_.run_dir);
+    executor_.forget_failures_except(wanted);
+    const auto steps = compute_steps(wanted, executor_.actual());
+    executor_.run(steps);
+    executor_.forget_counters_except(wanted.layout);
+    if (steps.empty() || !nics_.refresh()) break;
+  }
+  const Actual& actual = executor_.actual();
+  if (!actual.failed.empty() || !actual.mtu_failed.empty()) retry_later();
+}
+
+void HostService::wait_for_faults() {
+  using boost::asio::posix::stream_descriptor;
+  faults_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+    if (error) return;  // being destroyed
+    std::uint64_t count = 0;
+    if (::read(faults_.native_handle(), &count, sizeof count) < 0 && errno != EAGAIN) {
+      spdlog::error("event descriptor of the data plane: {}", system_error("read", errno).message);
+    }
+    if (executor_.take_faults()) reconcile();
+    wait_for_faults();
+  });
+}
+
+void HostService::retry_later() {
+  if (retry_armed_) return;
+  retry_armed_ = true;
+  retry_.expires_after(config_.retry_after);
+  retry_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;  // being destroyed
+    retry_armed_ = false;
+    executor_.forget_failures();
+    reconcile();
+  });
+}
+
+bool HostService::is_host_vnic(const std::string& interface) const {
+  const auto found = state_.host.vnics.find(interface);
+  return found != state_.host.vnics.end() && found->second.kind == model::VnicKind::host;
+}
+
+}  // namespace patchbay::reconcile

@@ -1,0 +1,95 @@
+// The Service of this host: model, store, data plane and kernel put together.
+//
+// Theory  A change is checked on a copy of the model, saved in one transaction, and reconciled. If what a creation asks
+//         for cannot be opened (the interface exists and is somebody else's, the socket's path is taken), the saved
+//         change is taken back in the same call: storing first and taking back leaves, at worst, when the daemon is
+//         killed in between, an object that is listed with the reason why it does not work; opening first would leave
+//         an interface behind that nobody knows of. What fails later, because the world changed, keeps its reason in
+//         the object's state_reason and is tried again when the kernel tells of the NIC, and every `retry_after`.
+// Threads control's only; everything happens inside calls and on the event loop.
+#pragma once
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "control/host/nic_watch.h"
+#include "control/reconcile/executor.h"
+#include "control/reconcile/service.h"
+#include "control/store/store.h"
+
+namespace patchbay::reconcile {
+
+struct HostServiceConfig {
+  std::string run_dir;                                      // exists; vhost sockets appear in its directory vhost
+  std::optional<unsigned> socket_group;                     // group id that may use those sockets
+  std::optional<std::array<std::uint8_t, 4>> host_address;  // for the MAC pool, if this state was never used
+  std::chrono::milliseconds retry_after = std::chrono::seconds(2);  // what failed to open
+};
+
+class HostService final : public Service {
+ public:
+  // Loads the stored host and opens what it has; what cannot be opened now is shown with its reason. The references
+  // outlive the service, and the loop does not run any more when it goes. Errors: what Store::load() says, and invalid,
+  // internal (the directory of sockets).
+  [[nodiscard]] static Result<std::unique_ptr<HostService>> create(boost::asio::io_context& loop,
+                                                                   dataplane::Dataplane& dataplane, store::Store& store,
+                                                                   host::NicWatch& nics, EndpointFactory make_endpoint,
+                                                                   HostServiceConfig config);
+  // Closes all ports and sockets. Host interfaces stay.
+  ~HostService() override;
+
+  [[nodiscard]] Result<void> create_switch(const SwitchSpec& spec) override;
+  [[nodiscard]] Result<void> set_switch(const std::string& name, const SwitchChange& change) override;
+  [[nodiscard]] Result<void> delete_switch(const std::string& name) override;
+  [[nodiscard]] Result<SwitchView> show_switch(const std::string& name) const override;
+  [[nodiscard]] std::vector<SwitchView> list_switches() const override;
+
+  [[nodiscard]] Result<void> create_vnic(const VnicSpec& spec) override;
+  [[nodiscard]] Result<void> set_vnic(const std::string& name, const VnicChange& change) override;
+  [[nodiscard]] Result<void> delete_vnic(const std::string& name) override;
+  [[nodiscard]] Result<VnicView> show_vnic(const std::string& name) const override;
+  [[nodiscard]] std::vector<VnicView> list_vnics() const override;
+
+  [[nodiscard]] Result<NicView> show_nic(const std::string& name) const override;
+  [[nodiscard]] std::vector<NicView> list_nics() const override;
+  [[nodiscard]] std::vector<dataplane::WorkerStats> list_workers() const override;
+
+ private:
+  HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store, host::NicWatch& nics,
+              EndpointFactory make_endpoint, HostServiceConfig config);
+
+  [[nodiscard]] Result<void> start();
+  [[nodiscard]] Result<void> check_uplink(const model::Switch& checked, bool must_exist) const;
+  [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
+  [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
+  // Saves and applies. If `created` then failed to open, takes all of it back and gives its error.
+  [[nodiscard]] Result<void> commit(store::StoredState next, const std::optional<Object>& created = std::nullopt);
+  void reconcile();
+  void wait_for_faults();
+  void retry_later();
+
+  [[nodiscard]] bool is_host_vnic(const std::string& interface) const;
+  [[nodiscard]] SwitchView view_of(const model::Switch& on, std::vector<std::string> vnics) const;
+  [[nodiscard]] UplinkView view_of_uplink(const std::string& nic) const;
+  [[nodiscard]] VnicView view_of(const model::Vnic& vnic) const;
+  void view_guest_state(VnicView& view) const;
+  void view_host_state(VnicView& view) const;
+  [[nodiscard]] NicView view_of(const model::Nic& nic) const;
+
+  dataplane::Dataplane& dataplane_;
+  store::Store& store_;
+  host::NicWatch& nics_;
+  const HostServiceConfig config_;
+  store::StoredState state_;  // as stored
+  Executor executor_;
+  boost::asio::posix::stream_descriptor faults_;
+  boost::asio::steady_timer retry_;
+  bool retry_armed_ = false;
+};
+
+}  // namespace patchbay::reconcile

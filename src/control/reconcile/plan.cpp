@@ -1,0 +1,191 @@
+#include "control/reconcile/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace patchbay::reconcile {
+namespace {
+
+void want_vnic(const model::Switch& on, const model::Vnic& vnic, const std::string& run_dir, Wanted& wanted) {
+  if (vnic.kind == model::VnicKind::host) {
+    wanted.hosts[vnic.name] = {vnic.mac, on.mtu};
+  } else if (vnic.connect.empty()) {
+    wanted.guests[vnic.name] = {vhost_user::Role::listen, vhost_socket_path(run_dir, vnic.name)};
+  } else {
+    wanted.guests[vnic.name] = {vhost_user::Role::connect, vnic.connect};
+  }
+}
+
+// One comparison of wanted and actual: what of both is left when the ports that go are closed.
+class Comparison {
+ public:
+  Comparison(const Wanted& wanted, const Actual& actual) : wanted_(wanted), actual_(actual) {}
+
+  std::vector<Step> steps() {
+    close_ports();
+    std::optional<PlannedLayout> without;
+    if (gone_ != 0) without = only_open(wanted_.layout, left_);
+    const bool is_first_needed = without && *without != actual_.published;
+    if (is_first_needed) steps_.insert(steps_.begin(), Publish{*without});
+    open_ports();
+    auto with = only_open(wanted_.layout, left_);
+    if (with != (is_first_needed ? *without : actual_.published)) steps_.emplace_back(Publish{std::move(with)});
+    open_endpoints();
+    return std::move(steps_);
+  }
+
+ private:
+  [[nodiscard]] bool failed(ObjectKind kind, const std::string& name) const {
+    return !actual_.failed.empty() && actual_.failed.contains({kind, name});
+  }
+  [[nodiscard]] bool mtu_failed(const std::string& vnic, std::uint16_t mtu) const {
+    const auto found = actual_.mtu_failed.find(vnic);
+    return found != actual_.mtu_failed.end() && found->second.mtu == mtu;
+  }
+  [[nodiscard]] bool stays(const std::string& nic, const ActualUplink& uplink) const {
+    const auto found = wanted_.uplinks.find(nic);
+    return found != wanted_.uplinks.end() && found->second.index == uplink.index && !failed(ObjectKind::uplink, nic);
+  }
+
+  void close_ports() {
+    for (const auto& [vnic, endpoint] : actual_.guests) {
+      const auto found = wanted_.guests.find(vnic);
+      const bool port_stays = found != wanted_.guests.end();
+      const bool endpoint_stays = port_stays && endpoint == found->second;
+      if (endpoint && !endpoint_stays) steps_.emplace_back(CloseEndpoint{vnic});
+      if (!port_stays) {
+        steps_.emplace_back(CloseGuestPort{vnic});
+        ++gone_;
+      } else {
+        left_.guests.emplace(vnic, endpoint_stays ? endpoint : std::nullopt);
+      }
+    }
+    for (const auto& [vnic, port] : actual_.hosts) {
+      const auto found = wanted_.hosts.find(vnic);
+      const bool is_wanted = found != wanted_.hosts.end();
+      if (is_wanted && found->second.mac == port.mac && !failed(ObjectKind::host_port, vnic)) {
+        left_.hosts.emplace(vnic, port);
+      } else {
+        steps_.emplace_back(CloseHostPort{vnic, !is_wanted});
+        ++gone_;
+      }
+    }
+    for (const auto& [nic, uplink] : actual_.uplinks) {
+      if (stays(nic, uplink)) {
+        left_.uplinks.emplace(nic, uplink);
+      } else {
+        steps_.emplace_back(CloseUplink{nic});
+        ++gone_;
+      }
+    }
+  }
+
+  void open_ports() {
+    for (const auto& [nic, uplink] : wanted_.uplinks) {
+      const bool is_new = !left_.uplinks.contains(nic);
+      if (is_new && failed(ObjectKind::uplink, nic)) continue;
+      if (is_new) steps_.emplace_back(OpenUplink{nic, uplink.index});
+      ActualUplink& opened = left_.uplinks[nic];
+      if (opened.carrier != uplink.carrier) steps_.emplace_back(SetCarrier{nic, uplink.carrier});
+    }
+    for (const auto& [vnic, plan] : wanted_.guests) {
+      if (left_.guests.contains(vnic) || failed(ObjectKind::guest, vnic)) continue;
+      steps_.emplace_back(OpenGuestPort{vnic});
+      left_.guests.emplace(vnic, std::nullopt);
+    }
+    for (const auto& [vnic, plan] : wanted_.hosts) {
+      const auto found = left_.hosts.find(vnic);
+      if (found != left_.hosts.end()) {
+        if (found->second.mtu != plan.mtu && !mtu_failed(vnic, plan.mtu))
+          steps_.emplace_back(SetHostPortMtu{vnic, plan.mtu});
+      } else if (!failed(ObjectKind::host_port, vnic)) {
+        steps_.emplace_back(OpenHostPort{vnic, plan});
+        left_.hosts.emplace(vnic, plan);
+      }
+    }
+  }
+
+  void open_endpoints() {
+    for (const auto& [vnic, endpoint] : left_.guests) {
+      if (endpoint || failed(ObjectKind::guest, vnic)) continue;
+      steps_.emplace_back(OpenEndpoint{vnic, wanted_.guests.at(vnic)});
+    }
+  }
+
+  const Wanted& wanted_;
+  const Actual& actual_;
+  Actual left_;  // as the steps so far will have made it
+  std::vector<Step> steps_;
+  unsigned gone_ = 0;  // ports
+};
+
+struct Describe {
+  std::string operator()(const Publish& s) const { return fmt::format("publish {} switches", s.layout.size()); }
+  std::string operator()(const OpenUplink& s) const { return "open uplink " + s.nic; }
+  std::string operator()(const SetCarrier& s) const {
+    return fmt::format("carrier of uplink {} is {}", s.nic, s.up ? "up" : "down");
+  }
+  std::string operator()(const CloseUplink& s) const { return "close uplink " + s.nic; }
+  std::string operator()(const OpenGuestPort& s) const { return "open guest port " + s.vnic; }
+  std::string operator()(const CloseGuestPort& s) const { return "close guest port " + s.vnic; }
+  std::string operator()(const OpenEndpoint& s) const {
+    return fmt::format("open endpoint {} on {}", s.vnic, s.plan.path);
+  }
+  std::string operator()(const CloseEndpoint& s) const { return "close endpoint " + s.vnic; }
+  std::string operator()(const OpenHostPort& s) const { return "open host port " + s.vnic; }
+  std::string operator()(const SetHostPortMtu& s) const {
+    return fmt::format("set mtu of host port {} to {}", s.vnic, s.mtu);
+  }
+  std::string operator()(const CloseHostPort& s) const {
+    return fmt::format("close host port {}{}", s.vnic, s.remove_interface ? " and remove its interface" : "");
+  }
+};
+
+}  // namespace
+
+std::string vhost_socket_path(const std::string& run_dir, const std::string& vnic) {
+  return run_dir + "/vhost/" + vnic + ".sock";
+}
+
+Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& nics, const std::string& run_dir) {
+  Wanted wanted;
+  std::map<std::string, std::size_t> position;  // of each switch in the layout
+  for (const auto& [name, on] : host.switches) {
+    position[name] = wanted.layout.size();
+    wanted.layout.push_back({name, on.uplink, on.mtu, {}});
+    const auto nic = nics.find(on.uplink);
+    if (!on.uplink.empty() && nic != nics.end()) {
+      wanted.uplinks[on.uplink] = {nic->second.index, nic->second.carrier};
+    }
+  }
+  for (const auto& [name, vnic] : host.vnics) {
+    const model::Switch& on = host.switches.at(vnic.switch_name);
+    wanted.layout[position.at(vnic.switch_name)].vnics.push_back({name, vnic.mac, model::effective_vlan(on, vnic)});
+    want_vnic(on, vnic, run_dir, wanted);
+  }
+  return wanted;
+}
+
+PlannedLayout only_open(const PlannedLayout& layout, const Actual& actual) {
+  PlannedLayout open;
+  for (const PlannedSwitch& planned : layout) {
+    PlannedSwitch kept{planned.name, "", planned.mtu, {}};
+    if (actual.uplinks.contains(planned.nic)) kept.nic = planned.nic;
+    for (const PlannedVnic& vnic : planned.vnics) {
+      if (actual.guests.contains(vnic.name) || actual.hosts.contains(vnic.name)) kept.vnics.push_back(vnic);
+    }
+    if (!kept.nic.empty() || !kept.vnics.empty()) open.push_back(std::move(kept));
+  }
+  return open;
+}
+
+std::vector<Step> compute_steps(const Wanted& wanted, const Actual& actual) {
+  return Comparison(wanted, actual).steps();
+}
+
+std::string describe(const Step& step) {
+  return std::visit(Describe{}, step);
+}
+
+}  // namespace patchbay::reconcile

@@ -1,0 +1,163 @@
+// Desired minus actual gives steps.
+//
+// Theory  want() turns the administrator's host and the NICs that are there into the ports, endpoints and layout that
+//         the data plane should have. compute_steps() compares that with what it has, as plain values, and lists what
+//         is to be done, in the order that never lets a frame meet a port that is not there: publish without what goes,
+//         close it, open what comes, publish with it, and only then let guests in.
+//         What failed to open is left alone, as if it were not wanted, until somebody takes it off `failed`.
+// Threads pure functions.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "base/mac_addr.h"
+#include "base/vlan_id.h"
+#include "control/vhost_user/endpoint.h"
+#include "model/host.h"
+#include "model/nic.h"
+
+namespace patchbay::reconcile {
+
+// ---- Wanted ---------------------------------------------------------------------------------------------------------
+
+struct WantedUplink {
+  int index = 0;  // of the interface: another one of the same name is another device
+  bool carrier = false;
+};
+struct EndpointPlan {
+  vhost_user::Role role = vhost_user::Role::listen;
+  std::string path;
+  friend bool operator==(const EndpointPlan&, const EndpointPlan&) = default;
+};
+struct HostPortPlan {
+  MacAddr mac;
+  std::uint16_t mtu = 0;
+  friend bool operator==(const HostPortPlan&, const HostPortPlan&) = default;
+};
+
+// dataplane::Layout with names in place of ports.
+struct PlannedVnic {
+  std::string name;
+  MacAddr mac;
+  std::optional<VlanId> vlan;
+  friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
+};
+struct PlannedSwitch {
+  std::string name;
+  std::string nic;  // the uplink; empty: none
+  std::uint16_t mtu = 0;
+  std::vector<PlannedVnic> vnics;
+  friend bool operator==(const PlannedSwitch&, const PlannedSwitch&) = default;
+};
+using PlannedLayout = std::vector<PlannedSwitch>;
+
+struct Wanted {
+  std::map<std::string, WantedUplink> uplinks;  // by NIC
+  std::map<std::string, EndpointPlan> guests;   // by vnic
+  std::map<std::string, HostPortPlan> hosts;    // by vnic
+  PlannedLayout layout;
+};
+
+// An uplink whose NIC is not in `nics` is not wanted: it waits for the NIC.
+[[nodiscard]] Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& nics,
+                          const std::string& run_dir);
+
+// RUN_DIR/vhost/NAME.sock
+[[nodiscard]] std::string vhost_socket_path(const std::string& run_dir, const std::string& vnic);
+
+// ---- Actual ---------------------------------------------------------------------------------------------------------
+
+enum class ObjectKind : std::uint8_t { uplink, guest, host_port };
+struct Object {
+  ObjectKind kind = ObjectKind::uplink;
+  std::string name;
+  friend auto operator<=>(const Object&, const Object&) = default;
+};
+
+struct ActualUplink {
+  int index = 0;
+  std::optional<bool> carrier;  // as the data plane was told
+};
+struct MtuFailure {
+  std::uint16_t mtu = 0;  // that was wanted
+  Error why;
+};
+struct Actual {
+  std::map<std::string, ActualUplink> uplinks;
+  std::map<std::string, std::optional<EndpointPlan>> guests;  // the port is open; the endpoint, if that is
+  std::map<std::string, HostPortPlan> hosts;
+  PlannedLayout published;
+  std::map<Object, Error> failed;                // and why
+  std::map<std::string, MtuFailure> mtu_failed;  // by host vnic: its port is open, with the MTU in `hosts`
+};
+
+// ---- Steps ----------------------------------------------------------------------------------------------------------
+
+struct Publish {
+  PlannedLayout layout;
+  friend bool operator==(const Publish&, const Publish&) = default;
+};
+struct OpenUplink {
+  std::string nic;
+  int index = 0;
+  friend bool operator==(const OpenUplink&, const OpenUplink&) = default;
+};
+struct SetCarrier {
+  std::string nic;
+  bool up = false;
+  friend bool operator==(const SetCarrier&, const SetCarrier&) = default;
+};
+struct CloseUplink {
+  std::string nic;
+  friend bool operator==(const CloseUplink&, const CloseUplink&) = default;
+};
+struct OpenGuestPort {
+  std::string vnic;
+  friend bool operator==(const OpenGuestPort&, const OpenGuestPort&) = default;
+};
+struct CloseGuestPort {
+  std::string vnic;
+  friend bool operator==(const CloseGuestPort&, const CloseGuestPort&) = default;
+};
+struct OpenEndpoint {
+  std::string vnic;
+  EndpointPlan plan;
+  friend bool operator==(const OpenEndpoint&, const OpenEndpoint&) = default;
+};
+struct CloseEndpoint {
+  std::string vnic;
+  friend bool operator==(const CloseEndpoint&, const CloseEndpoint&) = default;
+};
+struct OpenHostPort {
+  std::string vnic;
+  HostPortPlan plan;
+  friend bool operator==(const OpenHostPort&, const OpenHostPort&) = default;
+};
+struct SetHostPortMtu {
+  std::string vnic;
+  std::uint16_t mtu = 0;
+  friend bool operator==(const SetHostPortMtu&, const SetHostPortMtu&) = default;
+};
+struct CloseHostPort {
+  std::string vnic;
+  bool remove_interface = false;
+  friend bool operator==(const CloseHostPort&, const CloseHostPort&) = default;
+};
+using Step = std::variant<Publish, OpenUplink, SetCarrier, CloseUplink, OpenGuestPort, CloseGuestPort, OpenEndpoint,
+                          CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort>;
+
+[[nodiscard]] std::vector<Step> compute_steps(const Wanted& wanted, const Actual& actual);
+
+// `layout` without the ports that are not open in `actual`, and without switches that are then empty.
+[[nodiscard]] PlannedLayout only_open(const PlannedLayout& layout, const Actual& actual);
+
+// One line for the log: "open uplink eth1", …
+[[nodiscard]] std::string describe(const Step& step);
+
+}  // namespace patchbay::reconcile

@@ -1,0 +1,156 @@
+// What HostService shows: desired and actual put together.
+#include <fmt/format.h>
+
+#include "control/reconcile/host_service.h"
+
+namespace patchbay::reconcile {
+namespace {
+
+// Names of the vnics of each switch, sorted.
+std::map<std::string, std::vector<std::string>> vnics_by_switch(const model::Host& host) {
+  std::map<std::string, std::vector<std::string>> names;
+  for (const auto& [name, vnic] : host.vnics) names[vnic.switch_name].push_back(name);
+  return names;
+}
+
+}  // namespace
+
+Result<SwitchView> HostService::show_switch(const std::string& name) const {
+  const auto found = model::find_switch(state_.host, name);
+  if (!found) return fail(found.error());
+  return view_of(**found, vnics_by_switch(state_.host)[name]);
+}
+
+std::vector<SwitchView> HostService::list_switches() const {
+  auto vnics = vnics_by_switch(state_.host);
+  std::vector<SwitchView> views;
+  for (const auto& [name, on] : state_.host.switches) views.push_back(view_of(on, std::move(vnics[name])));
+  return views;
+}
+
+SwitchView HostService::view_of(const model::Switch& on, std::vector<std::string> vnics) const {
+  SwitchView view{on, std::nullopt, std::move(vnics)};
+  if (on.type == model::SwitchType::external) view.uplink = view_of_uplink(on.uplink);
+  return view;
+}
+
+UplinkView HostService::view_of_uplink(const std::string& nic) const {
+  const Object object{ObjectKind::uplink, nic};
+  UplinkView view{nic, "down", "", executor_.counters(object)};
+  const auto& failed = executor_.actual().failed;
+  const auto failure = failed.find(object);
+  const auto found = nics_.nics().find(nic);
+  if (found == nics_.nics().end()) {
+    view.state_reason = "no such NIC";
+  } else if (failure != failed.end()) {
+    view.state_reason = failure->second.message;
+  } else if (!found->second.up) {
+    view.state_reason = fmt::format("the NIC is down: `ip link set {} up`", nic);
+  } else if (!found->second.carrier) {
+    view.state_reason = "no carrier";
+  } else {
+    view.state = "up";
+  }
+  return view;
+}
+
+Result<VnicView> HostService::show_vnic(const std::string& name) const {
+  const auto found = model::find_vnic(state_.host, name);
+  if (!found) return fail(found.error());
+  return view_of(**found);
+}
+
+std::vector<VnicView> HostService::list_vnics() const {
+  std::vector<VnicView> views;
+  for (const auto& [name, vnic] : state_.host.vnics) views.push_back(view_of(vnic));
+  return views;
+}
+
+VnicView HostService::view_of(const model::Vnic& vnic) const {
+  const model::Switch& on = state_.host.switches.at(vnic.switch_name);
+  VnicView view;
+  view.desired = vnic;
+  view.effective_vlan = model::effective_vlan(on, vnic);
+  view.vlan_forced = on.force_vlan.has_value();
+  view.mtu = on.mtu;
+  if (vnic.kind == model::VnicKind::guest) {
+    view_guest_state(view);
+  } else {
+    view_host_state(view);
+  }
+  return view;
+}
+
+void HostService::view_guest_state(VnicView& view) const {
+  const std::string& name = view.desired.name;
+  const Object object{ObjectKind::guest, name};
+  const auto& failed = executor_.actual().failed;
+  view.vhost_socket = view.desired.connect.empty() ? vhost_socket_path(config_.run_dir, name) : view.desired.connect;
+  view.counters = executor_.counters(object);
+  if (const auto status = executor_.endpoint_status(name)) {
+    view.state = to_string(status->state);
+    view.state_reason = status->reason;
+    return;
+  }
+  const auto failure = failed.find(object);
+  view.state = "failed";
+  view.state_reason = failure != failed.end() ? failure->second.message : "not open yet";
+}
+
+void HostService::view_host_state(VnicView& view) const {
+  const std::string& name = view.desired.name;
+  const Object object{ObjectKind::host_port, name};
+  const auto& actual = executor_.actual();
+  view.counters = executor_.counters(object);
+  if (const auto failure = actual.failed.find(object); failure != actual.failed.end()) {
+    view.state = "failed";
+    view.state_reason = failure->second.message;
+    return;
+  }
+  const auto found = nics_.nics().find(name);
+  view.state = "down";
+  if (found == nics_.nics().end()) {
+    view.state_reason = "the network interface is gone";
+  } else if (!found->second.up) {
+    view.state_reason = fmt::format("the network interface is down: `ip link set {} up`", name);
+  } else {
+    view.state = "up";
+    const auto mtu = actual.mtu_failed.find(name);
+    if (mtu != actual.mtu_failed.end()) view.state_reason = mtu->second.why.message;
+  }
+}
+
+Result<NicView> HostService::show_nic(const std::string& name) const {
+  const auto found = nics_.nics().find(name);
+  if (found == nics_.nics().end()) {
+    return fail(ErrorCode::not_found,
+                fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", name));
+  }
+  if (is_host_vnic(name)) {
+    return fail(ErrorCode::not_found,
+                fmt::format("{} is a host vnic, not a NIC; see `patchbay vnic show {}`", name, name));
+  }
+  return view_of(found->second);
+}
+
+std::vector<NicView> HostService::list_nics() const {
+  std::vector<NicView> views;
+  for (const auto& [name, nic] : nics_.nics()) {
+    if (!is_host_vnic(name)) views.push_back(view_of(nic));
+  }
+  return views;
+}
+
+NicView HostService::view_of(const model::Nic& nic) const {
+  NicView view{nic, ""};
+  for (const auto& [name, on] : state_.host.switches) {
+    if (on.uplink == nic.name) view.switch_name = name;
+  }
+  return view;
+}
+
+std::vector<dataplane::WorkerStats> HostService::list_workers() const {
+  return dataplane_.worker_stats();
+}
+
+}  // namespace patchbay::reconcile
