@@ -1,0 +1,134 @@
+// For tests: a Service that lives in memory. The model's own rules, no data plane: states and counters are made up, and
+// every change is counted, so that a test can tell a refused request from an applied one.
+#pragma once
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "control/reconcile/service.h"
+#include "model/host.h"
+
+namespace patchbay::api {
+
+class FakeService : public reconcile::Service {
+ public:
+  model::Host host;
+  int changes = 0;
+  bool throws = false;  // list_workers() throws what a library might
+
+  FakeService() {
+    nic_.nic.name = "eth1";
+    nic_.nic.mac = MacAddr::from_uint64(0x020000000001);
+    nic_.nic.mtu = 1500;
+    nic_.nic.up = nic_.nic.carrier = true;
+    nic_.nic.driver = "veth";
+  }
+
+  Result<void> create_switch(const reconcile::SwitchSpec& spec) override {
+    auto next = model::add_switch(host, {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu});
+    if (next && !spec.uplink.empty() && spec.uplink != nic_.nic.name) {
+      return fail(ErrorCode::not_found, "nic " + spec.uplink + " does not exist; `patchbay nic list` shows them");
+    }
+    return keep(std::move(next));
+  }
+  Result<void> set_switch(const std::string& name, const reconcile::SwitchChange& change) override {
+    const auto found = model::find_switch(host, name);
+    if (!found) return fail(found.error());
+    model::Switch changed = **found;
+    if (change.force_vlan) changed.force_vlan = *change.force_vlan;
+    if (change.mtu) changed.mtu = *change.mtu;
+    return keep(model::set_switch(host, changed));
+  }
+  Result<void> delete_switch(const std::string& name) override { return keep(model::remove_switch(host, name)); }
+  Result<reconcile::SwitchView> show_switch(const std::string& name) const override {
+    const auto found = model::find_switch(host, name);
+    if (!found) return fail(found.error());
+    reconcile::SwitchView view{**found, std::nullopt, {}};
+    if (!view.desired.uplink.empty()) view.uplink = {view.desired.uplink, "up", "", counters(7)};
+    for (const auto& [vnic_name, vnic] : host.vnics) {
+      if (vnic.switch_name == name) view.vnics.push_back(vnic_name);
+    }
+    return view;
+  }
+  std::vector<reconcile::SwitchView> list_switches() const override {
+    std::vector<reconcile::SwitchView> views;
+    for (const auto& [name, unused] : host.switches) views.push_back(*show_switch(name));
+    return views;
+  }
+
+  Result<void> create_vnic(const reconcile::VnicSpec& spec) override {
+    model::Vnic vnic{spec.name, spec.switch_name, spec.kind, {}, model::MacOrigin::static_, spec.vlan, spec.connect};
+    if (!spec.mac) vnic.mac_origin = model::MacOrigin::dynamic;
+    vnic.mac = spec.mac.value_or(MacAddr::from_uint64(0x525400000000u + ++macs_drawn_));
+    return keep(model::add_vnic(host, vnic));
+  }
+  Result<void> set_vnic(const std::string& name, const reconcile::VnicChange& change) override {
+    const auto found = model::find_vnic(host, name);
+    if (!found) return fail(found.error());
+    model::Vnic changed = **found;
+    if (change.vlan) changed.vlan = *change.vlan;
+    if (change.mac) changed.mac = *change.mac;
+    return keep(model::set_vnic(host, changed));
+  }
+  Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
+  Result<reconcile::VnicView> show_vnic(const std::string& name) const override {
+    const auto found = model::find_vnic(host, name);
+    if (!found) return fail(found.error());
+    const model::Vnic& vnic = **found;
+    const model::Switch& on = host.switches.at(vnic.switch_name);
+    reconcile::VnicView view{
+        vnic, model::effective_vlan(on, vnic), on.force_vlan.has_value(), on.mtu, "up", "", "", counters(100)};
+    if (vnic.kind == model::VnicKind::guest) {
+      view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
+      view.state = "waiting_for_guest";
+      view.state_reason = "waiting for a guest on " + view.vhost_socket;
+    }
+    return view;
+  }
+  std::vector<reconcile::VnicView> list_vnics() const override {
+    std::vector<reconcile::VnicView> views;
+    for (const auto& [name, unused] : host.vnics) views.push_back(*show_vnic(name));
+    return views;
+  }
+
+  Result<reconcile::NicView> show_nic(const std::string& name) const override {
+    if (name != nic_.nic.name) {
+      return fail(ErrorCode::not_found, "nic " + name + " does not exist; `patchbay nic list` shows them");
+    }
+    return list_nics().front();
+  }
+  std::vector<reconcile::NicView> list_nics() const override {
+    reconcile::NicView view = nic_;
+    for (const auto& [name, on] : host.switches) {
+      if (on.uplink == view.nic.name) view.switch_name = name;
+    }
+    return {view};
+  }
+  std::vector<dataplane::WorkerStats> list_workers() const override {
+    if (throws) throw std::runtime_error("no worker answers");
+    return {{.id = 0, .cpu = 1, .busy_cycles = 10, .idle_cycles = 20, .frames = 30, .sleeps = 40}};
+  }
+
+ private:
+  Result<void> keep(Result<model::Host> next) {
+    if (!next) return fail(next.error());
+    host = std::move(*next);
+    ++changes;
+    return {};
+  }
+  // Distinct numbers, so that a mix-up of two fields shows: base+1 frames in, … and base+10+i drops of reason i.
+  static dataplane::PortCounters counters(std::uint64_t base) {
+    dataplane::PortCounters counters;
+    counters.ingress = {base + 1, base + 2};
+    counters.egress = {base + 3, base + 4};
+    counters.flood_copies = base + 5;
+    for (std::size_t i = 0; i < counters.drops.size(); ++i) counters.drops[i] = base + 10 + i;
+    return counters;
+  }
+
+  reconcile::NicView nic_;
+  std::uint64_t macs_drawn_ = 0;
+};
+
+}  // namespace patchbay::api

@@ -1,0 +1,209 @@
+#include "control/api/fields.h"
+
+#include <set>
+#include <utility>
+
+#include "control/api/message.h"
+#include "model/name.h"
+
+namespace patchbay::api {
+namespace {
+
+using nlohmann::json;
+
+constexpr int nesting_max = 16;
+constexpr std::size_t text_bytes_max = 4096;
+
+// Counted before parsing: a megabyte of brackets would become a megabyte of nested objects.
+bool nests_too_deep(std::string_view body) noexcept {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < body.size(); ++i) {
+    const char c = body[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > nesting_max) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+bool has_control_character(std::string_view text) noexcept {
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
+  }
+  return false;
+}
+
+// The value as it stood in the body, short enough for a sentence.
+std::string shown(const json& value) {
+  if (value.is_string()) return in_quotes(value.get_ref<const std::string&>());
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "an array";
+  return value.dump();
+}
+
+}  // namespace
+
+Fields::Fields(std::string_view body) {
+  if (body.empty()) {
+    error_ = make_error(ErrorCode::invalid, "the request has no body; send a JSON object");
+    return;
+  }
+  if (nests_too_deep(body)) {
+    error_ = make_error(ErrorCode::invalid, "the body nests deeper than 16 levels; send one flat JSON object");
+    return;
+  }
+  std::set<std::pair<int, std::string>> keys;
+  std::string twice;
+  try {
+    object_ = json::parse(body.begin(), body.end(), [&](int depth, json::parse_event_t event, json& parsed) {
+      if (event == json::parse_event_t::key && twice.empty()) {
+        const auto& key = parsed.get_ref<const std::string&>();
+        if (!keys.emplace(depth, key).second) twice = key;
+      }
+      return true;
+    });
+  } catch (const json::exception&) {
+    error_ = make_error(ErrorCode::invalid, "the body is not JSON; send one JSON object in UTF-8");
+    return;
+  }
+  if (!object_.is_object()) {
+    error_ = make_error(ErrorCode::invalid, "the body is JSON, but not an object; send { … }");
+  } else if (!twice.empty()) {
+    error_ = make_error(ErrorCode::invalid, "field " + in_quotes(twice) + " is given twice; give it once");
+  }
+}
+
+const json* Fields::find(const char* name) {
+  asked_.push_back(name);
+  if (error_ || !object_.is_object()) return nullptr;
+  const auto found = object_.find(name);
+  return found == object_.end() ? nullptr : &*found;
+}
+
+void Fields::about(const char* noun, const std::string& name) {
+  if (model::check_name(noun, name)) about_ = std::string(noun) + " " + name + ": ";
+}
+
+void Fields::wrong(const char* name, const std::string& what) {
+  if (!error_) error_ = make_error(ErrorCode::invalid, prefix_ + name + ": " + what);
+}
+
+std::optional<std::string> Fields::text(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_string()) {
+    wrong(name, shown(*value) + " is not a text; write it in double quotes");
+    return std::nullopt;
+  }
+  const auto& text = value->get_ref<const std::string&>();
+  if (text.size() > text_bytes_max) {
+    wrong(name, in_quotes(text) + " is " + std::to_string(text.size()) + " bytes long; give at most 4096");
+    return std::nullopt;
+  }
+  if (has_control_character(text)) {
+    wrong(name, in_quotes(text) + " holds a control character; leave it out");
+    return std::nullopt;
+  }
+  return text;
+}
+
+std::string Fields::required_text(const char* name) {
+  auto given = text(name);
+  if (!given) {
+    wrong(name, "this field is required; give a text");
+    return {};
+  }
+  return std::move(*given);
+}
+
+std::optional<std::int64_t> Fields::integer(const char* name, std::int64_t min, std::int64_t max) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  const std::string range = "give a whole number from " + std::to_string(min) + " to " + std::to_string(max);
+  if (!value->is_number_integer()) {
+    wrong(name, shown(*value) + " is not a whole number; " + range);
+    return std::nullopt;
+  }
+  const bool beyond_int64 = value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX;
+  if (beyond_int64 || value->get<std::int64_t>() < min || value->get<std::int64_t>() > max) {
+    wrong(name, value->dump() + " is out of range; " + range);
+    return std::nullopt;
+  }
+  return value->get<std::int64_t>();
+}
+
+std::optional<MacAddr> Fields::mac(const char* name) {
+  const auto given = text(name);
+  if (!given) return std::nullopt;
+  const auto mac = MacAddr::parse(*given);
+  if (!mac) wrong(name, in_quotes(*given) + " is not a MAC address; write it like 02:00:00:00:00:01");
+  return mac;
+}
+
+// Any id will do for a wrong value: wrong() has been noted and the request goes nowhere.
+VlanId Fields::vlan_id(const json& value, const char* name) {
+  const bool whole = value.is_number_integer();
+  const bool beyond_int64 = value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX;
+  const auto vid = whole && !beyond_int64 ? VlanId::from(value.get<std::int64_t>()) : std::nullopt;
+  if (vid) return *vid;
+  wrong(name, shown(value) + " is not a VLAN id; give a whole number from 1 to 4094");
+  return *VlanId::from(VlanId::min);
+}
+
+std::optional<std::optional<VlanId>> Fields::vlan_id_or_null(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  std::optional<VlanId> vid;
+  if (!value->is_null()) vid = vlan_id(*value, name);
+  return vid;
+}
+
+std::optional<model::VlanMode> Fields::vlan_mode(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_object()) {
+    wrong(name, shown(*value) + R"( is not a VLAN mode; write {"mode": "untagged"} or {"mode": "access", "vid": 101})");
+    return std::nullopt;
+  }
+  Fields nested(*value, prefix_ + name + ".");
+  const auto mode = nested.required_text("mode");
+  const json* vid = nested.find("vid");
+  model::VlanMode result = model::Untagged{};
+  if (mode == "access") {
+    if (vid == nullptr) nested.wrong("vid", "mode access needs a VLAN id; give a whole number from 1 to 4094");
+    if (vid != nullptr) result = model::Access{nested.vlan_id(*vid, "vid")};
+  } else if (mode == "untagged") {
+    if (vid != nullptr && !vid->is_null()) nested.wrong("vid", "mode untagged takes no VLAN id; use mode access");
+  } else {
+    nested.wrong("mode", in_quotes(mode) + " is not a VLAN mode; give untagged or access");
+  }
+  const auto finished = nested.finish();
+  if (!finished && !error_) error_ = finished.error();
+  return result;
+}
+
+Result<void> Fields::finish() {
+  if (error_) return fail(error_->code, about_ + error_->message);
+  for (const auto& [key, value] : object_.items()) {
+    bool known = false;
+    std::string names;
+    for (const char* name : asked_) {
+      known = known || key == name;
+      names += (names.empty() ? "" : ", ") + prefix_ + name;
+    }
+    if (!known) {
+      return fail(ErrorCode::invalid, about_ + "unknown field " + in_quotes(prefix_ + key) + "; known here: " + names);
+    }
+  }
+  return {};
+}
+
+}  // namespace patchbay::api

@@ -1,0 +1,58 @@
+// Reads the fields of one JSON object strictly: every field is asked for by name and type, and whatever nobody asked
+// for is an error.
+//
+// Theory  The reader remembers the first thing that is wrong and goes on giving empty values, so that a handler asks
+//         for all its fields in a row and tests once, with finish().
+// Limits  Nesting of a body: 16 levels. A text field: 4096 bytes, no control characters.
+#pragma once
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mac_addr.h"
+#include "base/result.h"
+#include "base/vlan_id.h"
+#include "model/vnic.h"
+
+namespace patchbay::api {
+
+class Fields {
+ public:
+  // The body of a request; what is wrong with it as a whole comes out of finish().
+  explicit Fields(std::string_view body);
+
+  // Nothing if the field is absent.
+  [[nodiscard]] std::optional<std::string> text(const char* name);
+  [[nodiscard]] std::optional<std::int64_t> integer(const char* name, std::int64_t min, std::int64_t max);
+  [[nodiscard]] std::optional<MacAddr> mac(const char* name);
+  // Outer nothing: absent. Inner nothing: null.
+  [[nodiscard]] std::optional<std::optional<VlanId>> vlan_id_or_null(const char* name);
+  // {"mode": "untagged"} or {"mode": "access", "vid": 1-4094}
+  [[nodiscard]] std::optional<model::VlanMode> vlan_mode(const char* name);
+  // As text(), and its absence is an error.
+  [[nodiscard]] std::string required_text(const char* name);
+
+  // Whom finish()'s sentences are about: "vnic web: …". A name that nobody could have is left out.
+  void about(const char* noun, const std::string& name);
+  // Notes that the field `name` is wrong: "<name>: <what>".
+  void wrong(const char* name, const std::string& what);
+
+  // The first thing that was wrong: the body, a field, or one that nobody asked for.
+  [[nodiscard]] Result<void> finish();
+
+ private:
+  Fields(nlohmann::json object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
+  [[nodiscard]] const nlohmann::json* find(const char* name);
+  [[nodiscard]] VlanId vlan_id(const nlohmann::json& value, const char* name);
+
+  nlohmann::json object_;
+  std::string about_;               // "vnic web: "
+  std::string prefix_;              // "vlan." for the fields of a nested object
+  std::vector<const char*> asked_;  // names that somebody asked for
+  std::optional<Error> error_;
+};
+
+}  // namespace patchbay::api

@@ -1,0 +1,256 @@
+// Requests through the router into a Service that lives in memory: answers, and what is refused with which sentence.
+#include <gtest/gtest.h>
+
+#include "control/api/fake_service.h"
+#include "control/api/router.h"
+
+namespace patchbay::api {
+namespace {
+
+struct Answer {
+  unsigned status = 0;
+  Json body;
+  std::string message() const { return body.contains("error") ? body["error"]["message"] : Json(""); }
+};
+
+Answer ask(FakeService& service, const char* method, const std::string& target, const std::string& body = "") {
+  auto request = parse_target(method, target);
+  Response response;
+  if (request) {
+    request->body = body;
+    response = route(service, *request);
+  } else {
+    response = error_response(request.error());
+  }
+  return {response.status, response.body.empty() ? Json() : Json::parse(response.body)};
+}
+
+void make_lan_with_web(FakeService& service) {
+  ASSERT_EQ(ask(service, "POST", "/v1/switches", R"({"name":"lan","type":"external","uplink":"eth1"})").status, 201u);
+  ASSERT_EQ(ask(service, "POST", "/v1/vnics",
+                R"({"name":"web","switch":"lan","mac":"02-00-00-00-00-AA","vlan":{"mode":"access","vid":101}})")
+                .status,
+            201u);
+}
+
+TEST(Handlers, a_created_switch_comes_back_whole) {
+  FakeService service;
+  const auto made = ask(service, "POST", "/v1/switches",
+                        R"({"name":"lan","type":"external","uplink":"eth1","force_vlan":4094,"mtu":9000})");
+  EXPECT_EQ(made.status, 201u);
+  EXPECT_EQ(made.body["name"], "lan");
+  EXPECT_EQ(made.body["type"], "external");
+  EXPECT_EQ(made.body["force_vlan"], 4094);
+  EXPECT_EQ(made.body["mtu"], 9000);
+  EXPECT_EQ(made.body["vnics"], Json::array());
+  EXPECT_EQ(made.body["uplink"]["nic"], "eth1");
+  EXPECT_EQ(made.body["uplink"]["state"], "up");
+  EXPECT_EQ(made.body["uplink"]["counters"]["from_wire"]["frames"], 8);
+  EXPECT_EQ(made.body["uplink"]["counters"]["to_wire"]["bytes"], 11);
+  EXPECT_EQ(ask(service, "GET", "/v1/switches/lan").body, made.body);
+  EXPECT_EQ(ask(service, "GET", "/v1/switches").body, Json::array({made.body}));
+  EXPECT_EQ(ask(service, "GET", "/v1/nics/eth1").body["switch"], "lan");
+}
+
+TEST(Handlers, a_created_vnic_comes_back_whole) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto web = ask(service, "GET", "/v1/vnics/web");
+  EXPECT_EQ(web.status, 200u);
+  EXPECT_EQ(web.body["switch"], "lan");
+  EXPECT_EQ(web.body["kind"], "guest");
+  EXPECT_EQ(web.body["mac"], "02:00:00:00:00:aa");
+  EXPECT_EQ(web.body["mac_origin"], "static");
+  EXPECT_EQ(web.body["vlan"].dump(), R"({"mode":"access","vid":101,"forced":false})");
+  EXPECT_EQ(web.body["state"], "waiting_for_guest");
+  EXPECT_EQ(web.body["vhost_role"], "listen");
+  EXPECT_EQ(web.body["mtu"], 1500);
+  EXPECT_EQ(web.body["buffer"].dump(), R"({"limit_bytes":0,"used_bytes":0,"peak_bytes":0})");
+}
+
+TEST(Handlers, a_vnic_shows_every_counter_under_its_own_name) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto counters = ask(service, "GET", "/v1/vnics/web").body["counters"];
+  EXPECT_EQ(counters["from_guest"].dump(), R"({"frames":101,"bytes":102})");
+  EXPECT_EQ(counters["to_guest"].dump(), R"({"frames":103,"bytes":104})");
+  EXPECT_EQ(counters["flood_copies"], 105);
+  ASSERT_EQ(counters["drops"].size(), dataplane::drop_reason_count);
+  for (std::size_t i = 0; i < dataplane::drop_reason_count; ++i) {
+    EXPECT_EQ(counters["drops"][dataplane::to_string(static_cast<dataplane::DropReason>(i))], 110 + i);
+  }
+}
+
+TEST(Handlers, a_host_vnic_has_no_socket) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto mgmt = ask(service, "POST", "/v1/vnics", R"({"name":"mgmt","switch":"lan","kind":"host"})");
+  EXPECT_EQ(mgmt.status, 201u);
+  EXPECT_EQ(mgmt.body["vhost_socket"], nullptr);
+  EXPECT_EQ(mgmt.body["vhost_role"], nullptr);
+  EXPECT_EQ(mgmt.body["vlan"].dump(), R"({"mode":"untagged","vid":null,"forced":false})");
+  EXPECT_EQ(mgmt.body["mac_origin"], "dynamic");
+}
+
+TEST(Handlers, a_forced_vlan_shows_at_the_vnic_and_can_be_taken_back) {
+  FakeService service;
+  ask(service, "POST", "/v1/switches", R"({"name":"in","type":"internal","force_vlan":7})");
+  ask(service, "POST", "/v1/vnics", R"({"name":"a","switch":"in"})");
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/a").body["vlan"].dump(), R"({"mode":"access","vid":7,"forced":true})");
+  const auto set = ask(service, "PATCH", "/v1/switches/in", R"({"force_vlan":null})");
+  EXPECT_EQ(set.status, 200u);
+  EXPECT_EQ(set.body["force_vlan"], nullptr);
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/a").body["vlan"]["mode"], "untagged");
+}
+
+TEST(Handlers, a_change_leaves_what_it_does_not_name) {
+  FakeService service;
+  make_lan_with_web(service);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"force_vlan":101})").status, 200u);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"mtu":2000})").body["force_vlan"], 101);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/vnics/web", R"({"mac":"02:00:00:00:00:ab"})").body["vlan"]["vid"], 101);
+  const auto set = ask(service, "PATCH", "/v1/vnics/web", R"({"vlan":{"mode":"untagged"}})");
+  EXPECT_EQ(set.body["mac"], "02:00:00:00:00:ab");
+  EXPECT_TRUE(std::holds_alternative<model::Untagged>(service.host.vnics.at("web").vlan));
+}
+
+TEST(Handlers, deleting_answers_204_once_and_404_then) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto refused = ask(service, "DELETE", "/v1/switches/lan");
+  EXPECT_EQ(refused.status, 409u);
+  EXPECT_EQ(refused.body["error"]["code"], "in_use");
+  EXPECT_NE(refused.message().find("web"), std::string::npos) << "the sentence lists the vnics";
+  EXPECT_EQ(ask(service, "DELETE", "/v1/vnics/web").status, 204u);
+  EXPECT_EQ(ask(service, "DELETE", "/v1/vnics/web").status, 404u);
+  EXPECT_EQ(ask(service, "DELETE", "/v1/switches/lan").status, 204u);
+}
+
+TEST(Handlers, show_holds_everything) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto show = ask(service, "GET", "/v1/show").body;
+  EXPECT_EQ(show["nics"], ask(service, "GET", "/v1/nics").body);
+  EXPECT_EQ(show["switches"], ask(service, "GET", "/v1/switches").body);
+  EXPECT_EQ(show["vnics"], ask(service, "GET", "/v1/vnics").body);
+  EXPECT_EQ(show["workers"].dump(), R"([{"id":0,"cpu":1,"busy_cycles":10,"idle_cycles":20,"frames":30,"sleeps":40}])");
+}
+
+TEST(Handlers, what_a_library_throws_becomes_a_500) {
+  FakeService service;
+  service.throws = true;
+  const auto answer = ask(service, "GET", "/v1/workers");
+  EXPECT_EQ(answer.status, 500u);
+  EXPECT_EQ(answer.body["error"]["code"], "internal");
+}
+
+struct Refusal {
+  const char* name;
+  const char* method;
+  std::string target;
+  std::string body;
+  unsigned status;
+  const char* says;  // what the sentence must hold
+};
+
+class Refused : public testing::TestWithParam<Refusal> {};
+
+TEST_P(Refused, with_a_sentence_and_without_a_change) {
+  FakeService service;
+  make_lan_with_web(service);
+  const int changes = service.changes;
+  const auto& refusal = GetParam();
+  const auto answer = ask(service, refusal.method, refusal.target, refusal.body);
+  EXPECT_EQ(answer.status, refusal.status) << answer.body;
+  EXPECT_NE(answer.message().find(refusal.says), std::string::npos) << answer.body;
+  EXPECT_EQ(service.changes, changes);
+}
+
+std::string vnic(const std::string& more) {
+  return R"({"name":"new","switch":"lan",)" + more + "}";
+}
+std::string priv(const std::string& more) {
+  return R"({"name":"new","type":"private",)" + more + "}";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, Refused,
+    testing::ValuesIn(std::vector<Refusal>{
+        {"no_body", "POST", "/v1/vnics", "", 400, "no body"},
+        {"no_json", "POST", "/v1/vnics", "name=web", 400, "not JSON"},
+        {"half_json", "POST", "/v1/vnics", R"({"name":"web")", 400, "not JSON"},
+        {"bad_utf8", "POST", "/v1/vnics", "{\"name\":\"\xff\xfe\"}", 400, "not JSON"},
+        {"array", "POST", "/v1/vnics", "[]", 400, "not an object"},
+        {"null", "POST", "/v1/vnics", "null", 400, "not an object"},
+        {"deep", "POST", "/v1/vnics", std::string(100000, '['), 400, "16 levels"},
+        {"field_twice", "POST", "/v1/vnics", vnic(R"("name":"x")"), 400, "\"name\" is given twice"},
+        {"unknown_field", "POST", "/v1/vnics", vnic(R"("vlam":1)"), 400, "unknown field \"vlam\"; known here: name"},
+        {"unknown_nested", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"untagged","id":1})"), 400, "\"vlan.id\""},
+        {"no_name", "POST", "/v1/vnics", R"({"switch":"lan"})", 400, "name: this field is required"},
+        {"no_switch", "POST", "/v1/vnics", R"({"name":"new"})", 400, "switch: this field is required"},
+        {"number_name", "POST", "/v1/vnics", R"({"name":5,"switch":"lan"})", 400, "name: 5 is not a text"},
+        {"null_name", "POST", "/v1/vnics", R"({"name":null,"switch":"lan"})", 400, "name: null is not a text"},
+        {"empty_name", "POST", "/v1/vnics", R"({"name":"","switch":"lan"})", 400, "vnic"},
+        {"slash_name", "POST", "/v1/vnics", R"({"name":"a/b","switch":"lan"})", 400, "a/b"},
+        {"nul_name", "POST", "/v1/vnics", R"({"name":"a\u0000","switch":"lan"})", 400, "control character"},
+        {"long_name", "POST", "/v1/vnics", R"({"name":")" + std::string(5000, 'x') + R"(","switch":"lan"})", 400,
+         "name: "},
+        {"taken_name", "POST", "/v1/vnics", R"({"name":"web","switch":"lan"})", 409, "exists already"},
+        {"unknown_switch", "POST", "/v1/vnics", R"({"name":"new","switch":"wan"})", 404, "wan"},
+        {"bad_kind", "POST", "/v1/vnics", vnic(R"("kind":"vm")"), 400, "kind: \"vm\""},
+        {"bad_mac", "POST", "/v1/vnics", vnic(R"("mac":"02:00:00:00:00")"), 400, "vnic new: mac: \"02:00:00:00:00\""},
+        {"multicast_mac", "POST", "/v1/vnics", vnic(R"("mac":"01:00:00:00:00:01")"), 400, "01:00:00:00:00:01"},
+        {"taken_mac", "POST", "/v1/vnics", vnic(R"("mac":"02:00:00:00:00:aa")"), 409, "web"},
+        {"vlan_as_number", "POST", "/v1/vnics", vnic(R"("vlan":101)"), 400, "vlan: 101 is not a VLAN mode"},
+        {"no_mode", "POST", "/v1/vnics", vnic(R"("vlan":{"vid":5})"), 400, "vlan.mode: this field is required"},
+        {"bad_mode", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"trunk"})"), 400, "vlan.mode: \"trunk\""},
+        {"access_alone", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access"})"), 400, "vlan.vid: mode access"},
+        {"untagged_vid", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"untagged","vid":5})"), 400, "vlan.vid: mode"},
+        {"vid_0", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":0})"), 400,
+         "vnic new: vlan.vid: 0 is not a VLAN id; give a whole number from 1 to 4094"},
+        {"vid_4095", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":4095})"), 400, "4095 is not a VLAN"},
+        {"vid_negative", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":-1})"), 400, "1 to 4094"},
+        {"vid_huge", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":18446744073709551615})"), 400,
+         "18446744073709551615"},
+        {"vid_text", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":"5"})"), 400, "\"5\" is not a VLAN"},
+        {"vid_fraction", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":5.0})"), 400, "5.0 is not a VLAN"},
+        {"no_type", "POST", "/v1/switches", R"({"name":"new"})", 400, "type: this field is required"},
+        {"bad_type", "POST", "/v1/switches", R"({"name":"new","type":"nat"})", 400, "type: \"nat\""},
+        {"mtu_575", "POST", "/v1/switches", priv(R"("mtu":575)"), 400, "switch new: mtu: 575 is out of range"},
+        {"mtu_9001", "POST", "/v1/switches", priv(R"("mtu":9001)"), 400, "576 to 9000"},
+        {"mtu_huge", "POST", "/v1/switches", priv(R"("mtu":18446744073709551615)"), 400, "out of range"},
+        {"mtu_wraps", "POST", "/v1/switches", priv(R"("mtu":67036)"), 400, "mtu: 67036 is out of range"},
+        {"mtu_text", "POST", "/v1/switches", priv(R"("mtu":"1500")"), 400, "not a whole number"},
+        {"force_vlan_0", "POST", "/v1/switches", priv(R"("force_vlan":0)"), 400,
+         "switch new: force_vlan: 0 is not a VLAN id"},
+        {"second_external", "POST", "/v1/switches", R"({"name":"new","type":"external","uplink":"eth1"})", 409, "lan"},
+        {"unknown_nic", "POST", "/v1/switches", R"({"name":"new","type":"external","uplink":"eth9"})", 404, "eth9"},
+        {"private_uplink", "POST", "/v1/switches", priv(R"("uplink":"eth1")"), 400, "only an external"},
+        {"patch_mtu", "PATCH", "/v1/switches/lan", R"({"mtu":1})", 400, "switch lan: mtu: 1 is out of range"},
+        {"patch_mac", "PATCH", "/v1/vnics/web", R"({"mac":"x"})", 400, "vnic web: mac: \"x\" is not a MAC address"},
+        {"patch_type", "PATCH", "/v1/switches/lan", R"({"type":"private"})", 400, "unknown field \"type\""},
+        {"patch_unknown", "PATCH", "/v1/vnics/nobody", R"({})", 404, "nobody"},
+        {"show_unknown", "GET", "/v1/vnics/nobody", "", 404, "nobody"},
+        {"show_empty", "GET", "/v1/vnics/", "", 400, "vnic"},
+        {"show_bad_utf8", "GET", "/v1/nics/%ff%00", "", 404, "nic"},
+        {"bad_percent", "GET", "/v1/vnics/%4", "", 400, "two hex digits"},
+        {"bad_percent_digit", "GET", "/v1/vnics/%zz", "", 400, "two hex digits"},
+        {"no_path", "GET", "http://host/v1/show", "", 400, "not a path"},
+        {"unknown_path", "GET", "/v2/show", "", 404, "/v2/show"},
+        {"longer_path", "GET", "/v1/show/", "", 404, "no such path"},
+        {"root", "GET", "/", "", 404, "no such path"},
+        {"bad_method", "PUT", "/v1/vnics/web", "", 405, "GET, PATCH, DELETE"},
+        {"query_where_none", "GET", "/v1/vnics?x=1", "", 400, "\"x\""},
+        {"query_twice", "GET", "/v1/vnics/web/attach-args?format=qemu&format=qemu", "", 400, "twice"},
+        {"query_unknown", "GET", "/v1/vnics/web/attach-args?size=1G", "", 400, "known here: format, memory"},
+        {"bad_format", "GET", "/v1/vnics/web/attach-args?format=xen", "", 400, "qemu or libvirt"},
+        {"memory_0", "GET", "/v1/vnics/web/attach-args?memory=0M", "", 400, "memory: \"0M\""},
+        {"memory_bare", "GET", "/v1/vnics/web/attach-args?memory=256", "", 400, "memory: \"256\""},
+        {"memory_huge", "GET", "/v1/vnics/web/attach-args?memory=16385G", "", 400, "16384G"},
+        {"memory_text", "GET", "/v1/vnics/web/attach-args?memory=1G,x=y", "", 400, "memory: "},
+        {"attach_unknown", "GET", "/v1/vnics/nobody/attach-args", "", 404, "nobody"},
+    }),
+    [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace patchbay::api

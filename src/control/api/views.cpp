@@ -1,0 +1,100 @@
+#include "control/api/views.h"
+
+namespace patchbay::api {
+namespace {
+
+Json text_or_null(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
+
+template <typename T>
+Json value_or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json vid_or_null(const std::optional<VlanId>& vid) {
+  return vid ? Json(vid->raw()) : Json(nullptr);
+}
+
+Json traffic(const dataplane::Traffic& traffic) {
+  return {{"frames", traffic.frames}, {"bytes", traffic.bytes}};
+}
+
+// `in` and `out` name the two directions as the port's owner sees them: from_guest and to_guest, from_wire and to_wire.
+Json counters(const dataplane::PortCounters& counters, const char* in, const char* out) {
+  Json drops = Json::object();
+  for (std::size_t i = 0; i < dataplane::drop_reason_count; ++i) {
+    drops[dataplane::to_string(static_cast<dataplane::DropReason>(i))] = counters.drops[i];
+  }
+  return {{in, traffic(counters.ingress)},
+          {out, traffic(counters.egress)},
+          {"flood_copies", counters.flood_copies},
+          {"drops", std::move(drops)}};
+}
+
+Json uplink(const reconcile::UplinkView& view) {
+  return {{"nic", view.nic},
+          {"state", view.state},
+          {"state_reason", view.state_reason},
+          {"counters", counters(view.counters, "from_wire", "to_wire")}};
+}
+
+Json vlan(const reconcile::VnicView& view) {
+  return {{"mode", view.effective_vlan ? "access" : "untagged"},
+          {"vid", vid_or_null(view.effective_vlan)},
+          {"forced", view.vlan_forced}};
+}
+
+}  // namespace
+
+Json to_json(const reconcile::NicView& view) {
+  const model::Nic& nic = view.nic;
+  return {{"name", nic.name},
+          {"mac", nic.mac.to_string()},
+          {"mtu", nic.mtu},
+          {"up", nic.up},
+          {"carrier", nic.carrier},
+          {"driver", nic.driver},
+          {"speed_mbps", value_or_null(nic.speed_mbps)},
+          {"physical", nic.physical},
+          {"switch", text_or_null(view.switch_name)}};
+}
+
+Json to_json(const reconcile::SwitchView& view) {
+  return {{"name", view.desired.name},
+          {"type", model::to_string(view.desired.type)},
+          {"uplink", view.uplink ? uplink(*view.uplink) : Json(nullptr)},
+          {"force_vlan", vid_or_null(view.desired.force_vlan)},
+          {"mtu", view.desired.mtu},
+          {"vnics", Json(view.vnics)}};
+}
+
+Json to_json(const reconcile::VnicView& view) {
+  const model::Vnic& vnic = view.desired;
+  const bool guest = vnic.kind == model::VnicKind::guest;
+  return {{"name", vnic.name},
+          {"switch", vnic.switch_name},
+          {"kind", model::to_string(vnic.kind)},
+          {"mac", vnic.mac.to_string()},
+          {"mac_origin", model::to_string(vnic.mac_origin)},
+          {"vlan", vlan(view)},
+          {"state", view.state},
+          {"state_reason", view.state_reason},
+          {"vhost_socket", text_or_null(view.vhost_socket)},
+          {"vhost_role", guest ? Json(vnic.connect.empty() ? "listen" : "connect") : Json(nullptr)},
+          {"mtu", view.mtu},
+          // There is no buffer yet: frames that find no room in the guest's ring are dropped as buffer_full.
+          {"buffer", {{"limit_bytes", 0}, {"used_bytes", 0}, {"peak_bytes", 0}}},
+          {"counters", counters(view.counters, "from_guest", "to_guest")}};
+}
+
+Json to_json(const dataplane::WorkerStats& stats) {
+  return {{"id", stats.id},
+          {"cpu", value_or_null(stats.cpu)},
+          {"busy_cycles", stats.busy_cycles},
+          {"idle_cycles", stats.idle_cycles},
+          {"frames", stats.frames},
+          {"sleeps", stats.sleeps}};
+}
+
+}  // namespace patchbay::api

@@ -1,0 +1,70 @@
+// /v1/vnics: virtual NICs, of guests and of the host, and the arguments that attach a guest.
+#include "control/api/attach_args.h"
+#include "control/api/fields.h"
+#include "control/api/handlers.h"
+
+namespace patchbay::api {
+namespace {
+
+model::VnicKind vnic_kind(Fields& fields) {
+  const auto kind = fields.text("kind");
+  if (!kind) return model::VnicKind::guest;
+  for (const auto known : {model::VnicKind::guest, model::VnicKind::host}) {
+    if (*kind == model::to_string(known)) return known;
+  }
+  fields.wrong("kind", in_quotes(*kind) + " is not a kind of vnic; give guest or host");
+  return model::VnicKind::guest;
+}
+
+}  // namespace
+
+Response list_vnics(reconcile::Service& service, const Request&) {
+  return json_response(200, to_json_array(service.list_vnics()));
+}
+
+Response create_vnic(reconcile::Service& service, const Request& request) {
+  Fields fields(request.body);
+  reconcile::VnicSpec spec;
+  spec.name = fields.required_text("name");
+  fields.about("vnic", spec.name);
+  spec.switch_name = fields.required_text("switch");
+  spec.kind = vnic_kind(fields);
+  spec.mac = fields.mac("mac");
+  spec.vlan = fields.vlan_mode("vlan").value_or(model::Untagged{});
+  spec.connect = fields.text("connect").value_or("");
+  if (const auto read = fields.finish(); !read) return error_response(read.error());
+  if (const auto created = service.create_vnic(spec); !created) return error_response(created.error());
+  return view_response(201, service.show_vnic(spec.name));
+}
+
+Response show_vnic(reconcile::Service& service, const Request& request) {
+  return view_response(200, service.show_vnic(request.name()));
+}
+
+Response set_vnic(reconcile::Service& service, const Request& request) {
+  Fields fields(request.body);
+  fields.about("vnic", request.name());
+  reconcile::VnicChange change;
+  change.vlan = fields.vlan_mode("vlan");
+  change.mac = fields.mac("mac");
+  if (const auto read = fields.finish(); !read) return error_response(read.error());
+  if (const auto set = service.set_vnic(request.name(), change); !set) return error_response(set.error());
+  return view_response(200, service.show_vnic(request.name()));
+}
+
+Response delete_vnic(reconcile::Service& service, const Request& request) {
+  const auto deleted = service.delete_vnic(request.name());
+  return deleted ? Response{.status = 204, .body = {}, .content_type = {}, .allow = {}}
+                 : error_response(deleted.error());
+}
+
+Response show_attach_args(reconcile::Service& service, const Request& request) {
+  const auto options = parse_attach_options(request.query);
+  if (!options) return error_response(options.error());
+  const auto vnic = service.show_vnic(request.name());
+  if (!vnic) return error_response(vnic.error());
+  const auto text = attach_args(*vnic, *options);
+  return text ? json_response(200, {{"text", *text}}) : error_response(text.error());
+}
+
+}  // namespace patchbay::api
