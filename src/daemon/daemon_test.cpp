@@ -1,0 +1,132 @@
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "daemon/options.h"
+#include "daemon/process.h"
+#include "tests/support/temp_dir.h"
+
+namespace patchbay::daemon {
+namespace {
+
+using test::TempDir;
+
+CommandLine parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "patchbayd");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+// Parses with a configuration file of this text, and flags after it.
+CommandLine parse_file(const TempDir& dir, const std::string& text, std::vector<const char*> arguments = {}) {
+  const std::string path = dir.path() + "/config.yaml";
+  std::ofstream(path) << text;
+  arguments.insert(arguments.begin(), {"--config", path.c_str()});
+  return parse(arguments);
+}
+
+TEST(Options, come_from_flags) {
+  const auto parsed =
+      parse({"--state-dir", "/a/./b/", "--run-dir", "/r", "--worker-cpus", "0,3", "--socket-group", "kvm"});
+  ASSERT_TRUE(parsed.options) << parsed.exit.text;
+  EXPECT_EQ(parsed.options->state_dir, "/a/b");
+  EXPECT_EQ(parsed.options->run_dir, "/r");
+  EXPECT_EQ(parsed.options->worker_cpus, (std::vector<unsigned>{0, 3}));
+  EXPECT_EQ(parsed.options->socket_group, "kvm");
+}
+
+TEST(Options, have_absolute_paths) {
+  const auto parsed = parse({"--state-dir", "s", "--run-dir", "r"});
+  ASSERT_TRUE(parsed.options);
+  EXPECT_EQ(parsed.options->state_dir.front(), '/');
+  EXPECT_TRUE(parsed.options->worker_cpus.empty());
+  EXPECT_FALSE(parsed.options->socket_group);
+}
+
+TEST(Options, that_make_no_sense_are_a_usage_error) {
+  for (const auto& arguments :
+       std::vector<std::vector<const char*>>{{},
+                                             {"--state-dir", "/s"},
+                                             {"--run-dir", "/r"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "--nonsense"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "extra"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "0,"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "a"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "-1"}}) {
+    const auto parsed = parse(arguments);
+    EXPECT_FALSE(parsed.options);
+    EXPECT_EQ(parsed.exit.code, 2) << parsed.exit.text;
+    EXPECT_FALSE(parsed.exit.text.empty());
+  }
+}
+
+TEST(Options, help_is_no_error_and_has_an_example) {
+  const auto parsed = parse({"--help"});
+  EXPECT_EQ(parsed.exit.code, 0);
+  EXPECT_NE(parsed.exit.text.find("Example:"), std::string::npos);
+}
+
+TEST(Options, come_from_a_file_and_flags_win) {
+  const TempDir dir;
+  const auto parsed = parse_file(dir, "state-dir: /s\nrun-dir: /r\nworker-cpus: [0, 1]\nsocket-group: kvm\n",
+                                 {"--run-dir", "/other", "--worker-cpus", "2"});
+  ASSERT_TRUE(parsed.options) << parsed.exit.text;
+  EXPECT_EQ(parsed.options->state_dir, "/s");
+  EXPECT_EQ(parsed.options->run_dir, "/other");
+  EXPECT_EQ(parsed.options->worker_cpus, std::vector<unsigned>{2});
+  EXPECT_EQ(parsed.options->socket_group, "kvm");
+  for (const char* cpus : {"0,1", "[0, 1]", "\"0,1\""}) {
+    const auto same = parse_file(dir, std::string("state-dir: /s\nrun-dir: /r\nworker-cpus: ") + cpus);
+    ASSERT_TRUE(same.options) << same.exit.text;
+    EXPECT_EQ(same.options->worker_cpus, (std::vector<unsigned>{0, 1}));
+  }
+}
+
+TEST(Options, a_bad_file_is_named_with_line_and_key) {
+  struct Case {
+    const char* text;
+    const char* part;
+  };
+  for (const Case& c :
+       {Case{"state-dir: /s\nrundir: /r\n", "line 2: rundir: unknown key"},
+        Case{"state-dir: /s\n\nworker-cpus: many\n", "line 3: worker-cpus: 'many'"},
+        Case{"worker-cpus: [0, [1]]\n", "line 1: worker-cpus:"}, Case{"worker-cpus: {a: 1}\n", "line 1: worker-cpus:"},
+        Case{"state-dir: [a]\n", "line 1: state-dir:"},
+        Case{"run-dir: /r\nrun-dir: /q\n", "line 2: run-dir: this key was given already"},
+        Case{"just words\n", "line 1:"}, Case{"a: b\n  c: [\n", "line "}}) {
+    const TempDir dir;
+    const auto parsed = parse_file(dir, c.text);
+    EXPECT_EQ(parsed.exit.code, 1) << c.text;
+    EXPECT_NE(parsed.exit.text.find(c.part), std::string::npos) << c.text << parsed.exit.text;
+    EXPECT_NE(parsed.exit.text.find(dir.path() + "/config.yaml"), std::string::npos) << parsed.exit.text;
+  }
+  EXPECT_EQ(parse({"--config", "/nonexistent.yaml"}).exit.code, 1);
+  const TempDir dir;
+  EXPECT_EQ(parse_file(dir, "").exit.code, 2) << "an empty file is fine, but lacks the directories";
+}
+
+TEST(Process, makes_missing_directories_and_leaves_others_alone) {
+  const TempDir dir;
+  ::chmod(dir.path().c_str(), 0711);
+  const std::string inner = dir.path() + "/a/b";
+  ASSERT_TRUE(make_directories(inner, 0700));
+  ASSERT_TRUE(make_directories(inner, 0755)) << "a second time";
+  struct stat status {};
+  ASSERT_EQ(::stat(inner.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0700U);
+  ASSERT_EQ(::stat(dir.path().c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0711U);
+  std::ofstream(dir.path() + "/file") << "x";
+  EXPECT_FALSE(make_directories(dir.path() + "/file", 0700));
+  EXPECT_FALSE(make_directories(dir.path() + "/file/below", 0700));
+}
+
+TEST(Process, finds_groups_by_name_and_number) {
+  EXPECT_EQ(*find_group("root"), 0U);
+  EXPECT_EQ(*find_group("12345"), 12345U);
+  for (const char* bad : {"", "no-such-group-here", "12x", "4294967295", "-1"}) EXPECT_FALSE(find_group(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace patchbay::daemon

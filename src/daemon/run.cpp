@@ -1,0 +1,71 @@
+#include "daemon/run.h"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+
+#include "control/api/server.h"
+#include "control/host/addresses.h"
+#include "control/host/nic_watch.h"
+#include "control/reconcile/host_service.h"
+#include "control/store/sqlite_store.h"
+#include "control/vhost_user/endpoint.h"
+#include "daemon/process.h"
+
+namespace patchbay::daemon {
+namespace {
+
+Result<std::optional<gid_t>> socket_group_of(const Options& options) {
+  if (!options.socket_group) return std::nullopt;
+  const auto group = find_group(*options.socket_group);
+  if (!group) return fail(group.error());
+  return std::optional(*group);
+}
+
+Result<void> make_directories_of(const Options& options) {
+  if (auto ok = make_directories(options.state_dir, 0700); !ok) return ok;
+  return make_directories(options.run_dir, 0755);
+}
+
+}  // namespace
+
+Result<void> run(const Options& options) {
+  std::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
+  const auto socket_group = socket_group_of(options);
+  if (!socket_group) return fail(socket_group.error());
+  if (auto ok = make_directories_of(options); !ok) return ok;
+
+  // Objects below use those above, and go before them.
+  boost::asio::io_context loop(1);
+  boost::asio::signal_set stop_signals(loop, SIGTERM, SIGINT);
+  stop_signals.async_wait([&loop](const boost::system::error_code& error, int) {
+    if (!error) loop.stop();
+  });
+  auto store = store::SqliteStore::open(options.state_dir);
+  if (!store) return fail(store.error());
+  auto nics = host::NicWatch::create(loop);
+  if (!nics) return fail(nics.error());
+  const auto host_address = host::first_ipv4_address();
+  if (!host_address) return fail(host_address.error());
+  auto dataplane = dataplane::Dataplane::create({options.worker_cpus});
+  if (!dataplane) return fail(dataplane.error());
+  const auto make_endpoint = [&loop, &dataplane](vhost_user::EndpointConfig config, std::function<void()> changed) {
+    return vhost_user::Endpoint::create(loop, **dataplane, std::move(config), std::move(changed));
+  };
+  auto service = reconcile::HostService::create(loop, **dataplane, **store, **nics, make_endpoint,
+                                                {options.run_dir, *socket_group, *host_address});
+  if (!service) return fail(service.error());
+  const std::string api_socket = options.run_dir + "/api.sock";
+  auto server = api::Server::create(loop, **service, api_socket, *socket_group);
+  if (!server) return fail(server.error());
+
+  spdlog::info("ready: the API listens on {}", api_socket);
+  loop.run();
+  spdlog::info("stopping");
+  return {};
+}
+
+}  // namespace patchbay::daemon
