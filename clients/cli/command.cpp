@@ -1,0 +1,66 @@
+#include "command.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdio>
+#include <optional>
+
+namespace patchbay::cli {
+namespace {
+
+std::optional<std::int64_t> whole_number(const std::string& text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+void check_number(CLI::Option& option, const std::string& what, const std::string& range, bool or_none) {
+  option.check([=](const std::string& text) -> std::string {
+    if (whole_number(text) || (or_none && text == "none")) return {};
+    return fmt::format("\"{}\" is not {}; give a number from {}{}", text, what, range, or_none ? ", or none" : "");
+  });
+}
+
+}  // namespace
+
+CLI::App* add_verb(CLI::App& noun, const std::string& verb, const std::string& help, const std::string& example) {
+  auto* added = noun.add_subcommand(verb, help);
+  added->footer("Example:\n  " + example);
+  return added;
+}
+
+void add_name(CLI::App& verb, std::string& name, const std::string& what) {
+  verb.add_option("NAME", name, what)->required()->type_name("");
+}
+
+int ask_and_print(const Context& context, const Question& question,
+                  const std::function<std::string(const Json&)>& to_text) {
+  const auto answer = ask(context.socket_path, question);
+  if (!answer) {
+    fmt::print(stderr, "{}\n", answer.error());
+    return exit_refused;
+  }
+  if (!context.json) {
+    fmt::print("{}", to_text(*answer));
+  } else if (!answer->is_null()) {
+    fmt::print("{}\n", answer->dump(2, ' ', false, Json::error_handler_t::replace));
+  }
+  return exit_done;
+}
+
+void check_vlan_id(CLI::Option& option, bool or_none) {
+  check_number(option, "a VLAN id", "1 to 4094", or_none);
+}
+
+void check_mtu(CLI::Option& option) {
+  check_number(option, "an MTU", "576 to 9000", false);
+}
+
+Json number_or_null(const std::string& text) {
+  const auto number = whole_number(text);
+  return number ? Json(*number) : Json(nullptr);
+}
+
+}  // namespace patchbay::cli

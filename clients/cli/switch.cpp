@@ -1,0 +1,162 @@
+// patchbay switch: virtual switches.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "command.h"
+#include "format.h"
+
+namespace patchbay::cli {
+namespace {
+
+struct Words {
+  std::string name;
+  std::string external;
+  bool internal = false;
+  bool private_ = false;
+  std::string force_vlan;
+  std::string mtu;
+};
+
+std::string path_of(const std::string& name) {
+  return "/v1/switches/" + percent_encode(name);
+}
+
+std::string vnics_text(const Json& vnics) {
+  std::string text;
+  for (const Json& vnic : vnics)
+    text += (text.empty() ? "" : ", ") + (vnic.is_string() ? vnic.get<std::string>() : "?");
+  return text.empty() ? "none" : text;
+}
+
+std::string switch_text(const Json& found) {
+  std::vector<std::pair<std::string, std::string>> fields = {{"name", text_of(found, "name")},
+                                                             {"type", text_of(found, "type")},
+                                                             {"mtu", text_of(found, "mtu")},
+                                                             {"forced vlan", text_of(found, "force_vlan")},
+                                                             {"vnics", vnics_text(member_of(found, "vnics"))}};
+  const Json& uplink = member_of(found, "uplink");
+  if (uplink.is_object()) {
+    const Json& counters = member_of(uplink, "counters");
+    fields.insert(fields.end(), {{"uplink", text_of(uplink, "nic")},
+                                 {"uplink state", state_text(uplink)},
+                                 {"from wire", traffic_text(counters, "from_wire")},
+                                 {"to wire", traffic_text(counters, "to_wire")},
+                                 {"flood copies", text_of(counters, "flood_copies")},
+                                 {"drops", drops_text(counters)}});
+  }
+  return field_list(fields);
+}
+
+std::string created_text(const Json& made) {
+  const Json& uplink = member_of(made, "uplink");
+  return fmt::format(
+      "switch {} created: {}{}\n", text_of(made, "name"), text_of(made, "type"),
+      uplink.is_object() ? fmt::format(", uplink {} {}", text_of(uplink, "nic"), state_text(uplink)) : "");
+}
+
+Json create_body(const Words& words) {
+  Json body = {{"name", words.name}};
+  body["type"] = words.internal ? "internal" : words.private_ ? "private" : "external";
+  if (!words.internal && !words.private_) body["uplink"] = words.external;
+  if (!words.force_vlan.empty()) body["force_vlan"] = number_or_null(words.force_vlan);
+  if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
+  return body;
+}
+
+Json change_body(const Words& words) {
+  Json body = Json::object();
+  if (!words.force_vlan.empty()) body["force_vlan"] = number_or_null(words.force_vlan);
+  if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
+  return body;
+}
+
+void add_create(CLI::App& noun, Context& context) {
+  auto* verb = add_verb(noun, "create", "Create a virtual switch",
+                        "patchbay switch create lan --external eth1\n  patchbay switch create lab --private");
+  auto words = std::make_shared<Words>();
+  add_name(*verb, words->name, "Name of the new switch");
+  auto* type = verb->add_option_group("Type", "Exactly one of");
+  type->add_option("--external", words->external, "Links VMs to this NIC, and through it to the wire")
+      ->type_name("NIC");
+  type->add_flag("--internal", words->internal, "Links VMs and this host to each other");
+  type->add_flag("--private", words->private_, "Links VMs to each other only");
+  type->require_option(1);
+  check_vlan_id(*verb->add_option("--force-vlan", words->force_vlan, "Puts every vnic of the switch into this VLAN")
+                     ->type_name("VID"),
+                false);
+  check_mtu(
+      *verb->add_option("--mtu", words->mtu, "Largest layer 3 packet, 576 to 9000; default 1500")->type_name("BYTES"));
+  verb->callback([&context, words] {
+    context.run = [&context, words] {
+      return ask_and_print(context, {.method = "POST", .path = "/v1/switches", .body = create_body(*words)},
+                           created_text);
+    };
+  });
+}
+
+void add_set(CLI::App& noun, Context& context) {
+  auto* verb = add_verb(noun, "set", "Change a virtual switch; what is not named stays",
+                        "patchbay switch set lan --force-vlan 101\n  patchbay switch set lan --force-vlan none");
+  auto words = std::make_shared<Words>();
+  add_name(*verb, words->name, "Name of the switch");
+  auto* change = verb->add_option_group("Change", "At least one of");
+  check_vlan_id(*change
+                     ->add_option("--force-vlan", words->force_vlan,
+                                  "Puts every vnic of the switch into this VLAN; none: no longer")
+                     ->type_name("VID|none"),
+                true);
+  check_mtu(*change->add_option("--mtu", words->mtu, "Largest layer 3 packet, 576 to 9000")->type_name("BYTES"));
+  change->require_option(1, 0);
+  verb->callback([&context, words] {
+    context.run = [&context, words] {
+      return ask_and_print(context, {.method = "PATCH", .path = path_of(words->name), .body = change_body(*words)},
+                           switch_text);
+    };
+  });
+}
+
+}  // namespace
+
+std::string switch_table(const Json& switches) {
+  Table table(
+      {{"SWITCH"}, {"TYPE"}, {"UPLINK"}, {"UPLINK STATE"}, {"MTU", true}, {"FORCED VLAN", true}, {"VNICS", true}});
+  for (const Json& found : switches) {
+    const Json& uplink = member_of(found, "uplink");
+    table.add({text_of(found, "name"), text_of(found, "type"), text_of(uplink, "nic"),
+               uplink.is_object() ? state_text(uplink) : "-", text_of(found, "mtu"), text_of(found, "force_vlan"),
+               std::to_string(member_of(found, "vnics").size())});
+  }
+  return table.text("no switches");
+}
+
+void add_switch(CLI::App& app, Context& context) {
+  auto* noun = app.add_subcommand("switch", "Virtual switches");
+  noun->require_subcommand(1);
+  noun->footer("Example:\n  patchbay switch create lan --external eth1");
+  add_create(*noun, context);
+  add_set(*noun, context);
+
+  auto* list = add_verb(*noun, "list", "List the virtual switches", "patchbay switch list");
+  list->callback([&context] {
+    context.run = [&context] { return ask_and_print(context, {.path = "/v1/switches"}, switch_table); };
+  });
+
+  auto* show =
+      add_verb(*noun, "show", "Show one virtual switch and the counters of its uplink", "patchbay switch show lan");
+  auto* gone = add_verb(*noun, "delete", "Delete a virtual switch that has no vnics", "patchbay switch delete lan");
+  auto name = std::make_shared<std::string>();
+  add_name(*show, *name, "Name of the switch");
+  add_name(*gone, *name, "Name of the switch");
+  show->callback([&context, name] {
+    context.run = [&context, name] { return ask_and_print(context, {.path = path_of(*name)}, switch_text); };
+  });
+  gone->callback([&context, name] {
+    context.run = [&context, name] {
+      return ask_and_print(context, {.method = "DELETE", .path = path_of(*name)},
+                           [&](const Json&) { return fmt::format("switch {} deleted\n", *name); });
+    };
+  });
+}
+
+}  // namespace patchbay::cli
