@@ -1,0 +1,110 @@
+// A data plane that only writes down what it is asked for, so that tests of control can read it back.
+//
+// Theory  Each call becomes one line of `calls`, with the names that ports were opened under. A call whose line is in
+//         `refusals` fails with that error. No frame moves: what the real one does is tested with real frames.
+#pragma once
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "dataplane/dataplane.h"
+
+namespace patchbay::test {
+
+class FakeDataplane final : public dataplane::Dataplane {
+ public:
+  std::vector<std::string> calls;
+  std::map<std::string, Error> refusals;                    // by call
+  std::map<std::string, dataplane::PortFault> port_faults;  // by name
+  dataplane::Layout layout;
+
+  [[nodiscard]] std::vector<std::string> take_calls() { return std::exchange(calls, {}); }
+  [[nodiscard]] const std::string& name_of(PortId port) const { return names_.at(port); }
+  [[nodiscard]] std::size_t ports_open() const { return names_.size(); }
+  void raise_fault(const std::string& name, dataplane::PortFault fault) {
+    port_faults[name] = fault;
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(event_fd_.get(), &one, sizeof one));
+  }
+
+  Result<PortId> open_guest_port(const std::string& vnic) override { return open("open_guest " + vnic, vnic); }
+  Result<PortId> open_host_port(const dataplane::HostPortConfig& config) override {
+    return open(fmt::format("open_host {} {} {}", config.name, config.mac.to_string(), config.mtu), config.name);
+  }
+  Result<PortId> open_uplink(const std::string& nic) override { return open("open_uplink " + nic, nic); }
+  Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
+    return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));
+  }
+  void set_carrier(PortId port, bool up) override {
+    calls.push_back(fmt::format("carrier {} {}", names_.at(port), up ? "up" : "down"));
+  }
+  void close_port(PortId port, bool remove_interface) override {
+    calls.push_back(fmt::format("close {}{}", names_.at(port), remove_interface ? " remove" : ""));
+    for (const auto& on : layout.switches) {
+      bool is_used = on.uplink == port;
+      for (const auto& vnic : on.vnics) is_used = is_used || vnic.port == port;
+      if (is_used) calls.push_back("DEFECT: the layout still has " + names_.at(port));
+    }
+    port_faults.erase(names_.at(port));
+    names_.erase(port);
+  }
+
+  Result<std::shared_ptr<const dataplane::GuestMemory>> map_guest_memory(
+      const std::vector<dataplane::MemoryRegion>&) override {
+    return fail(ErrorCode::no_resource, "a fake maps no memory");
+  }
+  Result<void> connect_guest(PortId, const dataplane::GuestLink&) override {
+    return fail(ErrorCode::invalid, "a fake has no rings");
+  }
+  std::array<std::uint16_t, dataplane::guest_queues> disconnect_guest(PortId) override { return {}; }
+
+  // "publish sw1[eth1 1500: vm1/101 vm2/-]"
+  void publish(const dataplane::Layout& published) override {
+    layout = published;
+    std::string line = "publish";
+    for (const auto& on : published.switches) {
+      line += fmt::format(" [{} {}:", on.uplink ? names_.at(*on.uplink) : "-", on.mtu);
+      for (const auto& vnic : on.vnics) {
+        line += fmt::format(" {}/{}", names_.at(vnic.port), vnic.vlan ? std::to_string(vnic.vlan->raw()) : "-");
+      }
+      line += "]";
+    }
+    calls.push_back(line);
+  }
+
+  [[nodiscard]] dataplane::PortCounters counters(PortId port) const override {
+    dataplane::PortCounters made;
+    made.ingress.frames = raw(port);
+    return made;
+  }
+  [[nodiscard]] dataplane::PortFault fault(PortId port) const override {
+    const auto found = port_faults.find(names_.at(port));
+    return found == port_faults.end() ? dataplane::PortFault::none : found->second;
+  }
+  [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
+  [[nodiscard]] int event_fd() const override { return event_fd_.get(); }
+
+ private:
+  Result<void> record(std::string call) {
+    calls.push_back(call);
+    const auto refusal = refusals.find(call);
+    if (refusal != refusals.end()) return fail(refusal->second);
+    return {};
+  }
+  Result<PortId> open(const std::string& call, const std::string& name) {
+    if (auto ok = record(call); !ok) return fail(ok.error());
+    const PortId port{++last_port_};
+    names_[port] = name;
+    return port;
+  }
+
+  UniqueFd event_fd_{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+  std::map<PortId, std::string> names_;  // of open ports
+  std::uint32_t last_port_ = 0;
+};
+
+}  // namespace patchbay::test

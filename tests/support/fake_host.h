@@ -1,0 +1,91 @@
+// The world around HostService, for tests: NICs that a test makes up, endpoints without sockets, a store in memory.
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/host/nic_watch.h"
+#include "control/reconcile/executor.h"
+#include "control/store/store.h"
+
+namespace patchbay::test {
+
+class FakeNicWatch final : public host::NicWatch {
+ public:
+  std::map<std::string, model::Nic> current;
+
+  // Puts an Ethernet NIC there, up and with carrier.
+  model::Nic& put(const std::string& name, std::uint32_t mtu = 1500) {
+    model::Nic& nic = current[name];
+    nic = {name, ++last_index_, {}, mtu, true, true, "fake", std::nullopt, true};
+    return nic;
+  }
+  void tell() {
+    if (changed_) changed_();
+  }
+
+  [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return current; }
+  bool refresh() override { return false; }
+  void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
+
+ private:
+  std::function<void()> changed_;
+  int last_index_ = 0;
+};
+
+class MemoryStore final : public store::Store {
+ public:
+  store::StoredState stored;
+  bool is_full = false;
+  unsigned saves = 0;
+
+  Result<store::StoredState> load() override { return stored; }
+  Result<void> save(const store::Change& change) override {
+    if (is_full) return fail(ErrorCode::no_resource, "the disk is full");
+    ++saves;
+    for (const auto& put : change.put_switches) stored.host.switches[put.name] = put;
+    for (const auto& put : change.put_vnics) stored.host.vnics[put.name] = put;
+    for (const auto& name : change.removed_vnics) stored.host.vnics.erase(name);
+    for (const auto& name : change.removed_switches) stored.host.switches.erase(name);
+    if (change.mac_pool) stored.mac_pool = change.mac_pool;
+    return {};
+  }
+};
+
+// What the endpoints of a test did, and what they are to say.
+struct FakeEndpoints {
+  std::vector<std::string> calls;
+  std::map<std::string, Error> refusals;  // by vnic
+  std::map<std::string, vhost_user::EndpointStatus> statuses;
+  std::map<std::string, vhost_user::EndpointConfig> configs;
+
+  [[nodiscard]] std::vector<std::string> take_calls() { return std::exchange(calls, {}); }
+  [[nodiscard]] reconcile::EndpointFactory factory();
+};
+
+class FakeEndpoint final : public vhost_user::Endpoint {
+ public:
+  FakeEndpoint(FakeEndpoints& log, std::string vnic) : log_(log), vnic_(std::move(vnic)) {}
+  ~FakeEndpoint() override { log_.calls.push_back("close " + vnic_); }
+  [[nodiscard]] vhost_user::EndpointStatus status() const override { return log_.statuses[vnic_]; }
+  void port_failed(dataplane::PortFault) override { log_.calls.push_back("failed " + vnic_); }
+
+ private:
+  FakeEndpoints& log_;
+  const std::string vnic_;
+};
+
+inline reconcile::EndpointFactory FakeEndpoints::factory() {
+  return [this](vhost_user::EndpointConfig config,
+                const std::function<void()>&) -> Result<std::unique_ptr<vhost_user::Endpoint>> {
+    const std::string vnic = config.vnic;
+    calls.push_back("open " + vnic + (config.role == vhost_user::Role::connect ? " connect " : " listen ") +
+                    config.path);
+    if (const auto refusal = refusals.find(vnic); refusal != refusals.end()) return fail(refusal->second);
+    configs[vnic] = std::move(config);
+    return std::make_unique<FakeEndpoint>(*this, vnic);
+  };
+}
+
+}  // namespace patchbay::test

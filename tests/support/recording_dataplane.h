@@ -1,0 +1,103 @@
+// A Dataplane that moves no frames: it writes down what control asks of guest ports, and ends the program when a
+// promise of dataplane.h is broken (a port connected twice, a descriptor closed while it was lent).
+#pragma once
+#include <fcntl.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/dataplane.h"
+
+namespace patchbay::test {
+
+class RecordingDataplane final : public dataplane::Dataplane {
+ public:
+  // What happened, in order: "map 2" (regions), "connect 01" (complete rings), "disconnect". Empty if `record` is off.
+  std::vector<std::string> calls;
+  bool record = true;
+  // What the next calls give.
+  std::array<std::uint16_t, dataplane::guest_queues> positions{};
+  std::optional<Error> map_error;
+  std::optional<Error> connect_error;
+  // What is there now.
+  std::map<std::uint32_t, dataplane::GuestLink> links;  // by raw PortId
+  std::vector<dataplane::MemoryRegion> last_regions;    // descriptors in it may be closed since
+
+  // Memory objects that somebody still holds.
+  [[nodiscard]] long memories_alive() const { return memories_.use_count() - 1; }
+
+  Result<PortId> open_guest_port(const std::string&) override { return PortId{next_port_++}; }
+  Result<PortId> open_host_port(const dataplane::HostPortConfig&) override { return PortId{next_port_++}; }
+  Result<PortId> open_uplink(const std::string&) override { return PortId{next_port_++}; }
+  Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
+  void set_carrier(PortId, bool) override {}
+  void close_port(PortId port, bool) override { links.erase(raw(port)); }
+  void publish(const dataplane::Layout&) override {}
+  dataplane::PortCounters counters(PortId) const override { return {}; }
+  dataplane::PortFault fault(PortId) const override { return dataplane::PortFault::none; }
+  std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
+  int event_fd() const override { return -1; }
+
+  Result<std::shared_ptr<const dataplane::GuestMemory>> map_guest_memory(
+      const std::vector<dataplane::MemoryRegion>& regions) override {
+    note("map " + std::to_string(regions.size()));
+    if (map_error) return fail(*map_error);
+    for (const auto& region : regions) demand(is_open(region.fd), "a memory region has no open descriptor");
+    last_regions = regions;
+    // GuestMemory is opaque: a pointer that only shares ownership of memories_, so that use_count() counts holders.
+    const auto* const opaque = reinterpret_cast<const dataplane::GuestMemory*>(memories_.get());
+    return std::shared_ptr<const dataplane::GuestMemory>(memories_, opaque);
+  }
+
+  Result<void> connect_guest(PortId port, const dataplane::GuestLink& link) override {
+    std::string complete;
+    for (std::size_t i = 0; i < link.rings.size(); ++i) {
+      const auto& ring = link.rings[i];
+      if (ring.size == 0 || ring.kick_fd < 0 || !ring.enabled) continue;
+      complete += std::to_string(i);
+      demand(is_open(ring.kick_fd), "a kick descriptor is closed");
+      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor is closed");
+    }
+    note("connect " + complete);
+    demand(!links.contains(raw(port)), "a port is connected twice");
+    demand(link.memory != nullptr, "a link has no memory");
+    if (connect_error) return fail(*connect_error);
+    links[raw(port)] = link;
+    return {};
+  }
+
+  std::array<std::uint16_t, dataplane::guest_queues> disconnect_guest(PortId port) override {
+    note("disconnect");
+    const auto found = links.find(raw(port));
+    if (found == links.end()) return {};
+    for (const auto& ring : found->second.rings) {
+      demand(ring.kick_fd < 0 || is_open(ring.kick_fd), "a kick descriptor was closed while it was lent");
+      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor was closed while it was lent");
+    }
+    links.erase(found);
+    return positions;
+  }
+
+ private:
+  static bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
+  static void demand(bool kept, const char* what) {
+    if (kept) return;
+    std::fprintf(stderr, "promise to the data plane broken: %s\n", what);
+    std::abort();
+  }
+  void note(std::string call) {
+    if (record) calls.push_back(std::move(call));
+  }
+
+  std::uint32_t next_port_ = 1;
+  std::shared_ptr<int> memories_ = std::make_shared<int>(0);
+};
+
+}  // namespace patchbay::test
