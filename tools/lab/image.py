@@ -1,0 +1,194 @@
+"""The guest's kernel and initramfs: made once from Debian packages, kept in a cache, never installed on the host.
+
+Kernel   Debian's linux-image-amd64, downloaded and unpacked privately; without a network, one that the host has in /boot.
+Userland busybox-static, iperf3 with its libraries, guest_init as /init, guest_agent.c. Not compressed: under TCG that boots fastest.
+"""
+
+import glob
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+
+from .proc import LabError, run
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.dirname(os.path.dirname(HERE))
+# In the order in which they are loaded; what a kernel has built in is skipped.
+MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "failover",
+           "net_failover", "virtio_net", "af_packet", "llc", "stp", "garp", "mrp", "8021q"]
+MODULES_NEEDED = {"virtio_net", "8021q"}
+
+
+def cache_dir():
+    base = os.environ.get("XDG_CACHE_HOME")
+    path = os.path.join(base, "patchbay-lab") if base else os.path.join(REPOSITORY, "build", "lab")
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def kernel():
+    """(path of the kernel image, version); its modules are in cache_dir()/kernel/modules."""
+    place = os.path.join(cache_dir(), "kernel")
+    done = os.path.join(place, "done.json")
+    if not os.path.exists(done):
+        staging = tempfile.mkdtemp(prefix="kernel-", dir=cache_dir())
+        try:
+            version = _unpack_package(staging) or _copy_installed(staging)
+            for leftover in ("boot", "lib", "usr"):
+                shutil.rmtree(os.path.join(staging, leftover), ignore_errors=True)
+            if not version:
+                raise LabError("no kernel for the guests: downloading Debian's linux-image-amd64 failed and /boot "
+                               "holds none with virtio modules; connect to the network or install linux-image-amd64")
+            with open(os.path.join(staging, "done.json"), "w", encoding="utf-8") as file:
+                json.dump({"version": version}, file)
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(staging, place)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    with open(done, encoding="utf-8") as file:
+        return os.path.join(place, "vmlinuz"), json.load(file)["version"]
+
+
+def _download(staging):
+    depends = run("apt-cache", "depends", "linux-image-amd64", check=False).stdout
+    found = re.search(r"Depends: (linux-image-\S+)", depends)
+    if not found:
+        return False
+    command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", found[1]]
+    return run(*command, check=False, limit_s=600, cwd=staging).returncode == 0
+
+
+def _unpack_package(staging):
+    if not _download(staging):
+        run("apt-get", "update", "-q", check=False, limit_s=300)  # its lists may be old, or not there at all
+        if not _download(staging):
+            return None
+    package = glob.glob(os.path.join(staging, "*.deb"))[0]
+    wanted = "|".join(re.escape(name) for name in MODULES)
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
+        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES]
+        subprocess.run(["tar", "-x", "-C", staging, "--wildcards", *patterns], stdin=reader.stdout,
+                       stderr=subprocess.DEVNULL, check=False)  # complains of modules that are built in
+    os.remove(package)
+    return _gather(staging, os.path.join(staging, "boot"), os.path.join(staging, "lib", "modules"), wanted)
+
+
+def _copy_installed(staging):
+    return _gather(staging, "/boot", "/lib/modules", "|".join(re.escape(name) for name in MODULES))
+
+
+def _gather(staging, boot, modules, wanted):
+    """Copies the newest kernel of `boot` that has modules, and those, to staging/vmlinuz and staging/modules."""
+    for image in sorted(glob.glob(os.path.join(boot, "vmlinuz-*")), reverse=True):
+        version = os.path.basename(image)[len("vmlinuz-"):]
+        found = {}
+        for place in (os.path.join(modules, version), os.path.join(modules.replace("/lib", "/usr/lib"), version)):
+            for folder, _, files in os.walk(place):
+                for name in files:
+                    matched = re.fullmatch(rf"({wanted})\.ko(\.xz)?", name)
+                    if matched:
+                        found[matched[1]] = os.path.join(folder, name)
+        if not MODULES_NEEDED <= found.keys():
+            continue
+        _write_kernel(image, os.path.join(staging, "vmlinuz"))
+        os.makedirs(os.path.join(staging, "modules"))
+        for name, path in found.items():
+            opener = lzma.open if path.endswith(".xz") else open
+            with opener(path, "rb") as source, open(os.path.join(staging, "modules", f"{name}.ko"), "wb") as target:
+                shutil.copyfileobj(source, target)
+        return version
+    return None
+
+
+def _write_kernel(image, target):
+    """Unpacks an xz-compressed kernel: QEMU starts the ELF image directly, two seconds sooner under TCG."""
+    with open(image, "rb") as file:
+        content = file.read()
+    packed = content.find(b"\xfd7zXZ\x00")
+    if packed > 0:
+        try:
+            unpacked = lzma.LZMADecompressor().decompress(content[packed:])
+        except lzma.LZMAError:
+            unpacked = b""
+        if unpacked.startswith(b"\x7fELF"):
+            content = unpacked
+    with open(target, "wb") as file:
+        file.write(content)
+
+
+def initramfs():
+    """Path of the initramfs, built again when anything that goes into it has changed."""
+    image, version = kernel()
+    modules = os.path.join(os.path.dirname(image), "modules")
+    programs = {"/bin/busybox": _program("busybox"), "/bin/iperf3": _program("iperf3"),
+                "/init": os.path.join(HERE, "guest_init")}
+    libraries = re.findall(r"(?:=> )?(/\S+) \(0x", run("ldd", programs["/bin/iperf3"]).stdout)
+    digest = hashlib.sha256(version.encode())
+    agent = os.path.join(HERE, "guest_agent.c")
+    for path in [*programs.values(), *libraries, agent, os.path.abspath(__file__)]:
+        status = os.stat(path)
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+    target = os.path.join(cache_dir(), f"initramfs-{digest.hexdigest()[:16]}.cpio")
+    if not os.path.exists(target):
+        with tempfile.TemporaryDirectory(dir=cache_dir()) as staging:
+            _fill(staging, programs, libraries, modules)
+            run("cc", "-O2", "-s", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
+                "-o", os.path.join(staging, "bin", "guest_agent"), agent)
+            with open(os.path.join(staging, "..", f"{os.path.basename(staging)}.cpio"), "wb") as output:
+                names = subprocess.run(["find", "."], cwd=staging, capture_output=True, check=True).stdout
+                subprocess.run(["cpio", "-o", "-H", "newc", "--quiet", "-R", "0:0"], cwd=staging, input=names,
+                               stdout=output, check=True)
+            os.rename(output.name, target)
+    _link(target, os.path.join(cache_dir(), "initramfs.cpio"))  # a name that people can type
+    return target
+
+
+def _link(target, link):
+    if os.path.realpath(link) == os.path.realpath(target):
+        return
+    fresh = f"{link}.{os.getpid()}"
+    os.symlink(os.path.basename(target), fresh)
+    os.replace(fresh, link)
+
+
+def _program(name):
+    path = shutil.which(name)
+    if not path:
+        raise LabError(f"{name} is not installed; ./quickstart and ./test install what they need")
+    return path
+
+
+def _fill(staging, programs, libraries, modules):
+    for folder in ("bin", "dev", "proc", "sys", "tmp", "run", "etc", "modules"):
+        os.makedirs(os.path.join(staging, folder))
+    for target, source in programs.items():
+        copy = staging + target
+        shutil.copyfile(os.path.realpath(source), copy)
+        os.chmod(copy, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+    if run("ldd", programs["/bin/busybox"], check=False).returncode == 0:
+        raise LabError("busybox is not the static one; install busybox-static")
+    for library in libraries:
+        os.makedirs(os.path.dirname(staging + library), exist_ok=True)
+        shutil.copy(os.path.realpath(library), staging + library)
+    for applet in run("busybox", "--list").stdout.split():
+        link = os.path.join(staging, "bin", applet)
+        if not os.path.lexists(link):
+            os.symlink("busybox", link)
+    order = []
+    for name in MODULES:
+        path = os.path.join(modules, f"{name}.ko")
+        if os.path.exists(path):
+            shutil.copyfile(path, os.path.join(staging, "modules", f"{name}.ko"))
+            order.append(name)
+    with open(os.path.join(staging, "modules", "order"), "w", encoding="ascii") as file:
+        file.write("\n".join(order) + "\n")
+
+
+if __name__ == "__main__":
+    initramfs()

@@ -1,0 +1,70 @@
+"""The physical network behind the NIC: an Open vSwitch of the lab's own and hosts on it.
+
+Open vSwitch runs its userspace datapath with a private database server and switch daemon, in a namespace and a
+directory of the lab; a system-wide Open vSwitch is neither used nor touched.
+"""
+
+import os
+
+from .netns import veth
+from .proc import LabError, run, wait_until
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+
+class PhysicalSwitch:
+    def __init__(self, run_dir, netns):
+        self.netns = netns
+        self._dir = os.path.join(run_dir, "ovs")
+        self._socket = os.path.join(self._dir, "db.sock")
+        self._environment = dict(os.environ, OVS_RUNDIR=self._dir, OVS_LOGDIR=self._dir, OVS_DBDIR=self._dir)
+        self._processes = []
+        self._ports = 0
+
+    def start(self):
+        if not os.path.exists(SCHEMA):
+            raise LabError(f"{SCHEMA} is missing: install openvswitch-switch (./quickstart and ./test do)")
+        os.makedirs(self._dir)
+        database = os.path.join(self._dir, "conf.db")
+        run("ovsdb-tool", "create", database, SCHEMA)
+        common = ["--no-chdir", "-vconsole:warn", "-vsyslog:off"]
+        self._processes.append(self.netns.start(
+            "ovsdb-server", "ovsdb-server", database, f"--remote=punix:{self._socket}",
+            f"--unixctl={self._dir}/ovsdb.ctl", *common, env=self._environment))
+        wait_until(lambda: self._alive() and os.path.exists(self._socket), "the physical switch's database")
+        self.vsctl("--no-wait", "init")
+        self._processes.append(self.netns.start(
+            "ovs-vswitchd", "ovs-vswitchd", f"unix:{self._socket}", f"--unixctl={self._dir}/vswitchd.ctl",
+            *common, env=self._environment))
+        self.vsctl("add-br", "wire", "--", "set", "bridge", "wire", "datapath_type=netdev",
+                   "other-config:mac-aging-time=15")
+        return self
+
+    def _alive(self):
+        for process in self._processes:
+            process.check()
+        return True
+
+    def vsctl(self, *words):
+        """ovs-vsctl on the private database; without --no-wait it returns when the switch does what it says."""
+        return run("ovs-vsctl", f"--db=unix:{self._socket}", "--timeout=20", *words, env=self._environment)
+
+    def appctl(self, *words):
+        return run("ovs-appctl", f"--target={self._dir}/vswitchd.ctl", *words, env=self._environment)
+
+    def _plug(self, netns, interface, *settings):
+        """A cable from `interface` (created in `netns`) to a new port; returns the port's name."""
+        self._ports += 1
+        port = f"p{self._ports}"
+        veth(netns, interface, self.netns, port)
+        netns.tx_offload(interface, False)
+        self.vsctl("add-port", "wire", port, *settings)
+        return port
+
+    def add_trunk(self, netns, interface, vids):
+        """A cable that carries the VLANs `vids`, tagged."""
+        return self._plug(netns, interface, "vlan_mode=trunk", f"trunks={','.join(map(str, vids))}")
+
+    def add_access(self, netns, interface, vid):
+        """A cable that carries VLAN `vid`, untagged."""
+        return self._plug(netns, interface, f"tag={vid}")

@@ -1,0 +1,150 @@
+"""python3 -m lab.suite [--quick]: runs every check of the project; one plain line with the sum at the end.
+
+The line is "N passed, N failed, N skipped". A check that is not a test (format, includes, a build) counts as one.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+
+from .image import REPOSITORY
+
+# name, compilers, options: the builds in which the unit tests run. The sanitizers find what the others do not; they and
+# clang's warnings need little optimisation and no more debug information than line numbers, which halves the time to
+# compile.
+GCC = ("build", [], [])
+OTHERS = (
+    ("build-clang", ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"],
+     ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O0"]),
+    ("build-asan", [], ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -g1",
+                        "-DPATCHBAY_SANITIZE=address,undefined"]),
+    ("build-tsan", [], ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -g1", "-DPATCHBAY_SANITIZE=thread"]),
+)
+SOURCE_FOLDERS = ("src", "clients", "tests")
+
+
+class Suite:
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+        # gcc 12's thread sanitizer does not start where addresses are randomised as widely as new kernels do it.
+        self.fixed_addresses = ["setarch", os.uname().machine, "-R"]
+
+    def say(self, text):
+        print(f"== {text}", flush=True)
+
+    def count(self, passed, name):
+        if passed:
+            self.passed += 1
+        else:
+            self.failed += 1
+            self.failures.append(name)
+        return passed
+
+    def check(self, name, command):
+        """One check: passes when the command exits with 0."""
+        started = time.monotonic()
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        passed = self.count(done.returncode == 0, name)
+        if not passed:
+            print((done.stdout + done.stderr)[-12000:])
+        self.say(f"{name}: {'passed' if passed else 'FAILED'} ({time.monotonic() - started:.0f} s)")
+        return passed
+
+    def format(self):
+        files = []
+        for top in SOURCE_FOLDERS:
+            for folder, _, names in os.walk(os.path.join(REPOSITORY, top)):
+                files += [os.path.join(folder, name) for name in names if name.endswith((".h", ".cpp"))]
+        self.check("format", ["clang-format", "--dry-run", "-Werror", *sorted(files)])
+
+    def build(self, folder, compilers, options, everything):
+        place = os.path.join(REPOSITORY, folder)
+        launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if _installed("ccache") else []
+        configure = ["cmake", "-S", REPOSITORY, "-B", place, "-G", "Ninja", *compilers, *options, *launcher]
+        if not self.check(f"{folder}: configure", configure):
+            return False
+        targets = []
+        if not everything:
+            listed = subprocess.run(["ninja", "-C", place, "-t", "targets", "all"], capture_output=True, text=True,
+                                    check=True).stdout
+            targets = [line.split(":")[0] for line in listed.splitlines() if "EXECUTABLE_LINKER__pb_" in line
+                       and "_test_" in line]
+        return self.check(f"{folder}: build",
+                          [*self.fixed_addresses, "ninja", "-C", place, "-j", str(self.jobs), *targets])
+
+    def unit_tests(self, folder):
+        place = os.path.join(REPOSITORY, folder)
+        result = os.path.join(place, "ctest.xml")
+        if os.path.exists(result):
+            os.remove(result)
+        self.say(f"{folder}: unit tests")
+        done = subprocess.run([*self.fixed_addresses, "ctest", "--test-dir", place, "-j", str(self.jobs),
+                               "--output-on-failure", "--no-tests=error", "--output-junit", result],
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            print(done.stdout[-12000:] + done.stderr[-4000:])
+        self.add_junit(result, folder, done.returncode)
+
+    def integration(self, arguments):
+        result = os.path.join(REPOSITORY, "build", "pytest.xml")
+        if os.path.exists(result):
+            os.remove(result)
+        self.say("integration tests")
+        done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", result,
+                               *arguments, os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
+        self.add_junit(result, "integration", done.returncode)
+
+    def add_junit(self, path, name, status):
+        """Counts each test of a JUnit file; a run that failed without a failing test counts as one failure."""
+        failed_before = self.failed
+        try:
+            cases = list(xml.parse(path).getroot().iter("testcase"))
+        except (OSError, xml.ParseError):
+            cases = []
+        for case in cases:
+            tags = {child.tag for child in case}
+            if tags & {"failure", "error"}:
+                self.count(False, f"{name}: {case.get('name')}")
+            elif "skipped" in tags or case.get("status") in ("notrun", "disabled"):
+                self.skipped += 1
+            else:
+                self.count(True, name)
+        if (status != 0 or not cases) and self.failed == failed_before:
+            self.count(False, f"{name}: ended with {status} after {len(cases)} tests")
+
+
+def _installed(program):
+    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in os.environ["PATH"].split(":"))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="test", description="Runs every check of the project.")
+    parser.add_argument("--quick", action="store_true", help="checks and unit tests with gcc only")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers and unit tests at once")
+    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
+    arguments = parser.parse_args()
+    suite = Suite(arguments.jobs)
+    suite.format()
+    suite.check("include directions", ["/usr/bin/python3", "tools/check_includes.py"])
+    built = suite.build(*GCC, everything=True)
+    if built:
+        suite.unit_tests("build")
+    if not arguments.quick:
+        for folder, compilers, options in OTHERS:
+            if suite.build(folder, compilers, options, everything=folder == "build-clang"):
+                suite.unit_tests(folder)
+        if built:
+            suite.integration(arguments.pytest)
+    for failure in suite.failures:
+        print(f"FAILED {failure}")
+    print(f"{suite.passed} passed, {suite.failed} failed, {suite.skipped} skipped", flush=True)
+    return 1 if suite.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
