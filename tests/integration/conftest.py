@@ -1,0 +1,117 @@
+"""Fixtures of the integration tests.
+
+host   an empty host of its own: a namespace, patchbayd and its CLI; no guests. One per test module.
+bed    four real guests, a physical switch with a host in each VLAN, one NIC more with a raw wire; one per session.
+net    the bed, wired anew for this test (pytest.mark.wiring, default "3"); afterwards every frame must be accounted
+       for. `rewired` is the same for tests that leave the wiring as it is: it is wired once for a row of them.
+
+A failed test leaves logs, counters and a capture in build/lab-logs.
+"""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools"))
+sys.path.insert(0, os.path.dirname(__file__))
+
+from bed import Bed  # noqa: E402
+from lab.lab import Lab  # noqa: E402
+from lab.netns import veth  # noqa: E402
+
+
+def lab_name(what):
+    return f"t{os.getpid()}-{what}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _root():
+    if os.geteuid() != 0:
+        pytest.skip("the integration tests make network namespaces: run them as root")
+
+
+class Host:
+    """What tests of the daemon and its CLI need: one running patchbayd in an empty network namespace."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.netns = lab.host
+        self.daemon = lab.daemon
+        self.api_socket = lab.daemon.api_socket
+        self.state_dir = lab.daemon.state_dir
+        self.run_dir = lab.daemon.run_dir
+        self._peers = None
+
+    def cli(self, *words):
+        """Runs `patchbay WORDS…`: returncode, stdout, stderr."""
+        return self.daemon.cli(*words)
+
+    def json(self, *words):
+        """What `patchbay --json WORDS…` prints, parsed; it must work."""
+        return self.daemon.json(*words)
+
+    def add_nic(self, name):
+        """A NIC with carrier, for External switches; its other end is in a namespace of its own."""
+        if self._peers is None:
+            self._peers = self.lab.add_netns("peers")
+        veth(self.netns, name, self._peers, name)
+        return name
+
+    def clear(self):
+        """Deletes every vnic and switch, for the next test."""
+        from lab import wirings
+        wirings.clear(self.daemon)
+
+
+@pytest.fixture(scope="module")
+def host(_root):
+    with Lab.create(lab_name("host")) as lab:
+        lab.daemon.start()
+        yield Host(lab)
+
+
+@pytest.fixture(scope="session")
+def bed(_root):
+    with Bed(lab_name("bed")) as made:
+        yield made
+
+
+def _wiring(request):
+    marker = request.node.get_closest_marker("wiring")
+    return ((*marker.args, "3")[0], marker.kwargs) if marker else ("3", {})
+
+
+@pytest.fixture
+def net(bed, request):
+    name, options = _wiring(request)
+    bed.use(name, **options)
+    yield bed
+    if not getattr(request.node, "failed", False):
+        bed.check_account()
+
+
+@pytest.fixture
+def rewired(bed, request):
+    name, options = _wiring(request)
+    bed.use_again(name, **options)
+    yield bed
+    if not getattr(request.node, "failed", False):
+        bed.check_account()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if not report.failed:
+        return
+    item.failed = True
+    for name in ("net", "rewired", "bed", "host"):
+        fixture = getattr(item, "funcargs", {}).get(name)
+        if fixture is not None:
+            report.sections.append(("lab", f"logs are in {fixture.lab.keep_logs(item.name)}"))
+            break
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "wiring(name, nics=None, connect=False): how `net` is wired, as Bed.use()")

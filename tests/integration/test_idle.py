@@ -1,0 +1,51 @@
+"""An idle switch sleeps: nothing is polled and no timer runs while guests are attached and silent."""
+
+import os
+import time
+
+from lab import wirings
+
+WINDOW_S = 3.0
+SWITCHES_A_SECOND = 10  # over all threads of the daemon; polling makes thousands
+
+
+def context_switches(pid):
+    """Of all threads of a process."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+    return total
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_workers_sleep_while_nothing_is_sent(net):
+    for name in ("vm2", wirings.HOST_VNIC):  # nobody whose answer ARP would go on waiting for
+        assert net.guests["vm1"].ping(wirings.ADDRESSES[name])
+    net.account()  # waits until nothing is on its way
+    pid = net.daemon.process.pid
+    before = net.daemon.json("worker", "list")
+    # Not a wait for something to happen: the length of the time in which nothing may happen.
+    switches, seconds = context_switches(pid), cpu_seconds(pid)
+    time.sleep(WINDOW_S)
+    switches, seconds = context_switches(pid) - switches, cpu_seconds(pid) - seconds
+    after = net.daemon.json("worker", "list")
+    assert switches < SWITCHES_A_SECOND * WINDOW_S
+    assert seconds < 0.02 * WINDOW_S + 0.02  # two ticks of the kernel's clock are its resolution
+    for old, new in zip(before, after):
+        assert new["frames"] == old["frames"] and new["busy_cycles"] == old["busy_cycles"]
+        assert 0 < new["sleeps"] <= old["sleeps"] + SWITCHES_A_SECOND * WINDOW_S
+
+
+def test_a_sleeping_worker_wakes_for_the_first_frame(net):
+    net.check_matrix()
+    before = net.daemon.json("worker", "list")
+    assert net.guests["vm1"].ping(net.guests["vm2"].ip)
+    after = net.daemon.json("worker", "list")
+    assert sum(w["frames"] for w in after) > sum(w["frames"] for w in before)
+    assert sum(w["sleeps"] for w in after) > sum(w["sleeps"] for w in before)
