@@ -58,6 +58,15 @@ void check_mtu(CLI::Option& option) {
   check_number(option, "an MTU", "576 to 9000", false);
 }
 
+void check_count(CLI::Option& option) {
+  check_number(option, "a number of addresses", "1 to 65536", false);
+}
+
+Json number_or_text(const std::string& text) {
+  const auto number = whole_number(text);
+  return number ? Json(*number) : Json(text);
+}
+
 Json number_or_null(const std::string& text) {
   const auto number = whole_number(text);
   return number ? Json(*number) : Json(nullptr);

@@ -49,6 +49,9 @@ void add_name(CLI::App& verb, std::string& name, const std::string& what);
 // takes, the server decides. Anything else is a usage error that names the text and the range.
 void check_vlan_id(CLI::Option& option, bool or_none);
 void check_mtu(CLI::Option& option);
+void check_count(CLI::Option& option);
+// The number in `text`, or the text itself: what is not a number the server refuses by name.
+[[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".
 [[nodiscard]] Json number_or_null(const std::string& text);
 

@@ -89,13 +89,22 @@ std::string yes_or_no(const Json& object, const char* member) {
 
 std::string vlan_text(const Json& vnic) {
   const Json& vlan = member_of(vnic, "vlan");
-  if (text_of(vlan, "mode") != "access") return text_of(vlan, "mode");
-  return text_of(vlan, "vid") + (member_of(vlan, "forced") == Json(true) ? " (forced)" : "");
+  const std::string mode = text_of(vlan, "mode");
+  if (mode == "access") return text_of(vlan, "vid") + (member_of(vlan, "forced") == Json(true) ? " (forced)" : "");
+  if (mode == "trunk") {
+    const auto pruned = text_of(vlan, "pruned");
+    const auto native = text_of(vlan, "native");
+    return fmt::format("trunk {}{}{}", text_of(vlan, "allowed"), pruned == "-" ? "" : " without " + pruned,
+                       native == "-" ? "" : ", native " + native);
+  }
+  if (mode != "isolated" && mode != "community" && mode != "promiscuous") return mode;
+  const char* const secondary = mode == "promiscuous" ? "secondaries" : "secondary";
+  return fmt::format("{} {}:{}", mode, text_of(vlan, "primary"), text_of(vlan, secondary));
 }
 
 std::string vlan_phrase(const Json& vnic) {
   const auto vlan = vlan_text(vnic);
-  return vlan == "untagged" ? vlan : "VLAN " + vlan;
+  return text_of(member_of(vnic, "vlan"), "mode") == "access" ? "VLAN " + vlan : vlan;
 }
 
 std::string state_text(const Json& object) {

@@ -46,6 +46,15 @@ TEST(Format, lists_only_the_drops_that_happened) {
   EXPECT_EQ(drops_total(counters), "42");
 }
 
+TEST(Format, names_trunks_and_private_vlans) {
+  const auto shown = [](const char* vlan) { return vlan_text({{"vlan", Json::parse(vlan)}}); };
+  EXPECT_EQ(shown(R"({"mode": "trunk", "allowed": "10,20-29", "pruned": "", "native": null})"), "trunk 10,20-29");
+  EXPECT_EQ(shown(R"({"mode": "trunk", "allowed": "10,20", "pruned": "20", "native": 10})"),
+            "trunk 10,20 without 20, native 10");
+  EXPECT_EQ(shown(R"({"mode": "isolated", "primary": 100, "secondary": 101})"), "isolated 100:101");
+  EXPECT_EQ(shown(R"({"mode": "promiscuous", "primary": 100, "secondaries": "101-103"})"), "promiscuous 100:101-103");
+}
+
 TEST(Format, names_vlans) {
   EXPECT_EQ(vlan_text(Json::parse(R"({"vlan":{"mode":"untagged","vid":null,"forced":false}})")), "untagged");
   EXPECT_EQ(vlan_text(Json::parse(R"({"vlan":{"mode":"access","vid":5,"forced":false}})")), "5");

@@ -130,6 +130,18 @@ std::string switch_table(const Json& switches) {
   return table.text("no switches");
 }
 
+namespace {
+
+std::string fdb_table(const Json& rows) {
+  Table table({{"VLAN"}, {"MAC"}, {"PORT"}, {"AGE S", true}});
+  for (const Json& row : rows) {
+    table.add({text_of(row, "vid"), text_of(row, "mac"), text_of(row, "port"), text_of(row, "age_s")});
+  }
+  return table.text("nothing learned; only vnics with --mac-spoofing on learn, and the uplink of their switch");
+}
+
+}  // namespace
+
 void add_switch(CLI::App& app, Context& context) {
   auto* noun = app.add_subcommand("switch", "Virtual switches");
   noun->require_subcommand(1);
@@ -145,8 +157,13 @@ void add_switch(CLI::App& app, Context& context) {
   auto* show =
       add_verb(*noun, "show", "Show one virtual switch and the counters of its uplink", "patchbay switch show lan");
   auto* gone = add_verb(*noun, "delete", "Delete a virtual switch that has no vnics", "patchbay switch delete lan");
+  auto* fdb = add_verb(*noun, "fdb", "Show the addresses that a virtual switch has learned", "patchbay switch fdb lan");
   auto name = std::make_shared<std::string>();
   add_name(*show, *name, "Name of the switch");
+  add_name(*fdb, *name, "Name of the switch");
+  fdb->callback([&context, name] {
+    context.run = [&context, name] { return ask_and_print(context, {.path = path_of(*name) + "/fdb"}, fdb_table); };
+  });
   add_name(*gone, *name, "Name of the switch");
   show->callback([&context, name] {
     context.run = [&context, name] { return ask_and_print(context, {.path = path_of(*name)}, switch_text); };

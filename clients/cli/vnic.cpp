@@ -1,6 +1,7 @@
 // patchbay vnic: virtual NICs of guests and of the host.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "command.h"
@@ -15,6 +16,13 @@ struct Words {
   bool host = false;
   std::string mac;
   std::string vlan;
+  std::string trunk;
+  std::string prune;
+  std::string native;
+  std::string pvlan;
+  std::string mac_spoofing;
+  std::string mac_limit;
+  std::string trust_priority;
   std::string connect;
   std::string format = "qemu";
   std::string memory;
@@ -30,6 +38,19 @@ std::string buffer_text(const Json& buffer) {
                      text_of(buffer, "limit_bytes"), text_of(buffer, "peak_bytes"));
 }
 
+std::string spoofing_text(const Json& vnic) {
+  if (member_of(vnic, "mac_spoofing") != Json(true)) return "off";
+  const Json& learned = member_of(vnic, "learned");
+  const auto refused = text_of(learned, "refused");
+  return fmt::format("on, {} of {} addresses learned{}", text_of(learned, "count"), text_of(learned, "limit"),
+                     refused == "0" ? "" : ", no room for more in " + refused + " frames");
+}
+
+std::string refused_text(const Json& vnic) {
+  const Json& refused = member_of(vnic, "refused_source");
+  return refused.is_object() ? text_of(refused, "advice") : "-";
+}
+
 std::string vnic_text(const Json& vnic) {
   const Json& counters = member_of(vnic, "counters");
   const auto role = text_of(vnic, "vhost_role");
@@ -40,6 +61,8 @@ std::string vnic_text(const Json& vnic) {
                      {"kind", text_of(vnic, "kind")},
                      {"mac", fmt::format("{} ({})", text_of(vnic, "mac"), text_of(vnic, "mac_origin"))},
                      {"vlan", vlan_text(vnic)},
+                     {"mac spoofing", spoofing_text(vnic)},
+                     {"priorities", yes_or_no(vnic, "trust_priority") == "yes" ? "kept" : "become 0"},
                      {"state", state_text(vnic)},
                      {"vhost socket", socket},
                      {"mtu", text_of(vnic, "mtu")},
@@ -47,7 +70,8 @@ std::string vnic_text(const Json& vnic) {
                      {"from guest", traffic_text(counters, "from_guest")},
                      {"to guest", traffic_text(counters, "to_guest")},
                      {"flood copies", text_of(counters, "flood_copies")},
-                     {"drops", drops_text(counters)}});
+                     {"drops", drops_text(counters)},
+                     {"refused source", refused_text(vnic)}});
 }
 
 std::string created_text(const Json& made) {
@@ -59,6 +83,17 @@ std::string created_text(const Json& made) {
   return text;
 }
 
+// Empty if `text` has the form of --pvlan, else what is wrong.
+std::string check_pvlan(const std::string& text) {
+  const bool has_kind =
+      text.rfind("isolated:", 0) == 0 || text.rfind("community:", 0) == 0 || text.rfind("promiscuous:", 0) == 0;
+  if (has_kind && std::count(text.begin(), text.end(), ':') == 2) return {};
+  return fmt::format(
+      "\"{}\" is not a private VLAN; write isolated:100:101, community:100:102 or "
+      "promiscuous:100:101-109",
+      text);
+}
+
 // `text`: a VLAN id or "none".
 Json vlan_body(const std::string& text) {
   const Json vid = number_or_null(text);
@@ -66,10 +101,80 @@ Json vlan_body(const std::string& text) {
   return {{"mode", "access"}, {"vid", vid}};
 }
 
+// KIND:PRIMARY:SECONDARY, checked as far as its form goes: what the ids mean, the server says.
+Json pvlan_body(const std::string& text) {
+  const auto first = text.find(':');
+  const auto second = text.find(':', first + 1);
+  const std::string kind = text.substr(0, first);
+  const std::string secondary = text.substr(second + 1);
+  Json body = {{"mode", kind}, {"primary", number_or_text(text.substr(first + 1, second - first - 1))}};
+  if (kind == "promiscuous") {
+    body["secondaries"] = secondary;
+  } else {
+    body["secondary"] = number_or_text(secondary);
+  }
+  return body;
+}
+
+// What create and set have in common; `given` tells which options there were.
+void put_settings(Json& body, const Words& words, const CLI::App& given) {
+  const auto has = [&given](const char* option) { return given.count(option) > 0; };
+  if (has("--vlan")) body["vlan"] = vlan_body(words.vlan);
+  if (has("--trunk")) {
+    Json trunk = {{"mode", "trunk"}, {"allowed", words.trunk}};
+    if (has("--prune")) trunk["pruned"] = words.prune;
+    if (has("--native")) trunk["native"] = number_or_text(words.native);
+    body["vlan"] = trunk;
+  }
+  if (has("--pvlan")) body["vlan"] = pvlan_body(words.pvlan);
+  if (has("--mac")) body["mac"] = words.mac;
+  if (has("--mac-spoofing")) body["mac_spoofing"] = words.mac_spoofing == "on";
+  if (has("--mac-limit")) body["mac_limit"] = number_or_null(words.mac_limit);
+  if (has("--trust-priority")) body["trust_priority"] = words.trust_priority == "on";
+}
+
+// `verb` or a group of it.
+void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
+  auto* vlan = verb.add_option(
+      "--vlan", words.vlan,
+      may_be_none ? "VLAN of the vnic, 1 to 4094; none: untagged" : "VLAN of the vnic, 1 to 4094; default: untagged");
+  check_vlan_id(*vlan->type_name(may_be_none ? "VID|none" : "VID"), may_be_none);
+  auto* trunk = verb.add_option("--trunk", words.trunk, "Carry these VLANs with their tags, like 10,20-29")
+                    ->type_name("VIDS")
+                    ->excludes(vlan);
+  verb.add_option("--prune", words.prune, "VLANs that the trunk does not carry, whatever --trunk says")
+      ->type_name("VIDS")
+      ->needs(trunk);
+  verb.add_option("--native", words.native,
+                  "VLAN of the trunk's frames without a tag; untagged: in none; default: they are dropped")
+      ->type_name("VID|untagged")
+      ->needs(trunk);
+  verb.add_option("--pvlan", words.pvlan,
+                  "Private VLAN: isolated:PRIMARY:SECONDARY, community:PRIMARY:SECONDARY or "
+                  "promiscuous:PRIMARY:SECONDARIES")
+      ->type_name("MODE:PRI:SEC")
+      ->check(check_pvlan)
+      ->excludes(vlan)
+      ->excludes(trunk);
+  verb.add_option("--mac", words.mac, may_be_none ? "MAC address" : "MAC address; default: one from the host's pool")
+      ->type_name("MAC");
+  const CLI::IsMember on_off({"on", "off"});
+  verb.add_option("--mac-spoofing", words.mac_spoofing,
+                  "on: it may send from addresses that are nobody's, and receives frames for unknown ones; default off")
+      ->check(on_off)
+      ->type_name("on|off");
+  check_count(
+      *verb.add_option("--mac-limit", words.mac_limit, "Addresses learned behind it at most, 1 to 65536; default 1024")
+           ->type_name("COUNT"));
+  verb.add_option("--trust-priority", words.trust_priority,
+                  "on: its 802.1p priorities are kept; default off: they become 0")
+      ->check(on_off)
+      ->type_name("on|off");
+}
+
 Json create_body(const Words& words, const CLI::App& verb) {
   Json body = {{"name", words.name}, {"switch", words.on}, {"kind", words.host ? "host" : "guest"}};
-  if (verb.count("--mac") > 0) body["mac"] = words.mac;
-  if (verb.count("--vlan") > 0) body["vlan"] = vlan_body(words.vlan);
+  put_settings(body, words, verb);
   if (verb.count("--connect") > 0) body["connect"] = words.connect;
   return body;
 }
@@ -77,16 +182,15 @@ Json create_body(const Words& words, const CLI::App& verb) {
 void add_create(CLI::App& noun, Context& context) {
   auto* verb = add_verb(noun, "create", "Create a virtual NIC on a switch",
                         "patchbay vnic create web --switch lan --vlan 101\n"
+                        "  patchbay vnic create router --switch lan --trunk 10,20-29 --native 10\n"
+                        "  patchbay vnic create guest7 --switch lan --pvlan isolated:100:101\n"
                         "  patchbay vnic create mgmt --switch lan --host --vlan 101");
   auto words = std::make_shared<Words>();
   add_name(*verb, words->name,
            "Name of the new vnic; with --host also of its network interface, then at most 15 characters");
   verb->add_option("--switch", words->on, "Switch to put it on")->required()->type_name("SWITCH");
   auto* host = verb->add_flag("--host", words->host, "A network interface of this host, instead of a guest's");
-  verb->add_option("--mac", words->mac, "MAC address; default: one from the host's pool")->type_name("MAC");
-  check_vlan_id(
-      *verb->add_option("--vlan", words->vlan, "VLAN of the vnic, 1 to 4094; default: untagged")->type_name("VID"),
-      false);
+  add_settings(*verb, *words, false);
   verb->add_option("--connect", words->connect,
                    "Socket that the guest's QEMU listens on; default: Patchbay listens on its own")
       ->type_name("PATH")
@@ -101,19 +205,17 @@ void add_create(CLI::App& noun, Context& context) {
 
 void add_set(CLI::App& noun, Context& context) {
   auto* verb = add_verb(noun, "set", "Change a virtual NIC while it runs; what is not named stays",
-                        "patchbay vnic set web --vlan 102\n  patchbay vnic set web --vlan none");
+                        "patchbay vnic set web --vlan 102\n  patchbay vnic set web --vlan none\n"
+                        "  patchbay vnic set web --mac-spoofing on");
   auto words = std::make_shared<Words>();
   add_name(*verb, words->name, "Name of the vnic");
   auto* change = verb->add_option_group("Change", "At least one of");
-  auto* vlan = change->add_option("--vlan", words->vlan, "VLAN of the vnic, 1 to 4094; none: untagged");
-  check_vlan_id(*vlan->type_name("VID|none"), true);
-  auto* mac = change->add_option("--mac", words->mac, "MAC address")->type_name("MAC");
+  add_settings(*change, *words, true);
   change->require_option(1, 0);
-  verb->callback([&context, words, vlan, mac] {
-    context.run = [&context, words, vlan, mac] {
+  verb->callback([&context, words, change] {
+    context.run = [&context, words, change] {
       Json body = Json::object();
-      if (vlan->count() > 0) body["vlan"] = vlan_body(words->vlan);
-      if (mac->count() > 0) body["mac"] = words->mac;
+      put_settings(body, *words, *change);
       return ask_and_print(context, {.method = "PATCH", .path = path_of(words->name), .body = body}, vnic_text);
     };
   });

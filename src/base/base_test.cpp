@@ -4,9 +4,32 @@
 #include "base/mac_addr.h"
 #include "base/result.h"
 #include "base/vlan_id.h"
+#include "base/vlan_set.h"
 
 namespace patchbay {
 namespace {
+
+TEST(VlanSet, reads_and_writes_lists) {
+  struct Case {
+    const char* text;
+    const char* shortest;
+    std::size_t size;
+  };
+  for (const Case& c : {Case{"1", "1", 1}, Case{"4094", "4094", 1}, Case{"10,20-29", "10,20-29", 11},
+                        Case{"20-29, 10 ,21-30,10", "10,20-30", 12}, Case{"1-4094", "1-4094", 4094},
+                        Case{"5,6", "5,6", 2}, Case{"7-7", "7", 1}}) {
+    const auto set = VlanSet::parse(c.text);
+    ASSERT_TRUE(set) << c.text;
+    EXPECT_EQ(set->to_string(), c.shortest);
+    EXPECT_EQ(set->size(), c.size);
+    const auto again = VlanSet::parse(c.shortest);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(*again, *set);
+  }
+  for (const char* bad : {"", ",", "1,", "0", "4095", "1-4095", "0-5", "9-8", "a", "1-2-3", "-1", "1 2", "+1", "1;2"}) {
+    EXPECT_FALSE(VlanSet::parse(bad)) << bad;
+  }
+}
 
 TEST(MacAddr, reads_both_common_spellings_and_nothing_else) {
   for (const char* good : {"02:15:5d:0a:0B:ff", "02-15-5D-0A-0b-FF"}) {

@@ -11,6 +11,7 @@
 
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/rcu.h"
+#include "dataplane/learning.h"
 #include "dataplane/ports/guest_port.h"
 #include "dataplane/ports/host_port.h"
 #include "dataplane/ports/packet_port.h"
@@ -55,6 +56,10 @@ class WorkerDataplane final : public Dataplane {
   void publish(const Layout& layout) override;
   PortCounters counters(PortId port) const override;
   PortFault fault(PortId port) const override { return find(port).port->fault(); }
+  PortLearning learning(PortId port) const override { return learning_.of(port); }
+  std::vector<LearnedAddress> learned_addresses(const std::string& name) const override {
+    return learning_.addresses(name);
+  }
   std::vector<WorkerStats> worker_stats() const override { return {worker_->stats()}; }
   int event_fd() const override { return event_fd_.get(); }
 
@@ -73,6 +78,7 @@ class WorkerDataplane final : public Dataplane {
   UniqueFd event_fd_;
   std::map<std::uint32_t, PortRecord> ports_;
   std::uint32_t next_id_ = 1;
+  Learning learning_;
   std::unique_ptr<Worker> worker_;  // last: it stops before the ports go
 };
 
@@ -205,12 +211,18 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
   for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
     const SwitchLayout& one = layout.switches[number];
     if (one.uplink) {
-      entries[raw(*one.uplink)] = {find(*one.uplink).port.get(), number, {.uplink = true}};
+      entries[raw(*one.uplink)] = {
+          find(*one.uplink).port.get(), number, {.uplink = true, .learner = learning_.learner(*one.uplink)}};
     }
     for (const VnicLayout& vnic : one.vnics) {
-      const std::uint16_t vid = vnic.vlan ? vnic.vlan->raw() : forwarding::vid_untagged;
-      entries[raw(vnic.port)] = {
-          find(vnic.port).port.get(), number, {.uplink = false, .vid = vid, .mac = vnic.mac.to_uint64()}};
+      entries[raw(vnic.port)] = {find(vnic.port).port.get(),
+                                 number,
+                                 {.uplink = false,
+                                  .mac = vnic.mac.to_uint64(),
+                                  .mac_spoofing = vnic.mac_spoofing,
+                                  .trust_priority = vnic.trust_priority,
+                                  .vlans = forwarding::PortVlans::of(vnic.vlan),
+                                  .learner = learning_.learner(vnic.port)}};
     }
   }
   std::map<std::uint32_t, forwarding::PortIndex> index_of;
@@ -221,15 +233,18 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
   for (const SwitchLayout& one : layout.switches) {
     std::vector<forwarding::SwitchTable::Member> members;
     for (const VnicLayout& vnic : one.vnics) {
-      members.push_back({index_of[raw(vnic.port)], vnic.mac, vnic.vlan ? vnic.vlan->raw() : forwarding::vid_untagged});
+      members.push_back(
+          {index_of[raw(vnic.port)], vnic.mac, vnic.vlan, vnic.mac_spoofing, learning_.learner(vnic.port)});
     }
-    const auto uplink = one.uplink ? std::optional(index_of[raw(*one.uplink)]) : std::nullopt;
-    snapshot->switches.emplace_back(members, uplink, one.mtu);
+    std::optional<forwarding::SwitchTable::Uplink> uplink;
+    if (one.uplink) uplink = {index_of[raw(*one.uplink)], learning_.learner(*one.uplink)};
+    snapshot->switches.emplace_back(members, uplink, one.mtu, learning_.fdb(one.name));
   }
   return snapshot;
 }
 
 void WorkerDataplane::publish(const Layout& layout) {
+  learning_.prepare(layout);
   auto snapshot = make_snapshot(layout);
   std::set<PortId> wanted;
   for (const Snapshot::Entry& entry : snapshot->entries) wanted.insert(entry.port->id());
@@ -240,6 +255,7 @@ void WorkerDataplane::publish(const Layout& layout) {
     record.port->attach(worker_->epoll_fd());
   }
   const auto old = worker_->publish(std::move(snapshot));
+  learning_.forget_old();
   for (auto& [id, record] : ports_) {
     if (!record.attached || wanted.contains(PortId{id})) continue;
     record.attached = false;

@@ -18,8 +18,8 @@
 #include "base/mac_addr.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
-#include "base/vlan_id.h"
 #include "dataplane/frame/drop_reason.h"
+#include "model/vnic.h"
 
 namespace patchbay::dataplane {
 
@@ -91,17 +91,35 @@ struct PortCounters {
   Traffic egress;                  // out of the switch
   std::uint64_t flood_copies = 0;  // deliveries beyond the first, of frames that came in here
   std::array<std::uint64_t, drop_reason_count> drops{};
+  std::optional<MacAddr> refused_source;  // of the last frame that was dropped as source_mac
+};
+
+// Addresses that were learned behind a vnic with MAC spoofing, or on an uplink whose switch has such a vnic.
+struct PortLearning {
+  std::uint32_t count = 0;    // now; those that were not heard of for ageing_s are forgotten when the room is needed
+  std::uint32_t limit = 0;    // 0: this port does not learn
+  std::uint64_t refused = 0;  // sightings of new addresses for which there was no room
+};
+struct LearnedAddress {
+  std::uint16_t vid = 0;  // 0: no VLAN. Of private VLANs, the primary
+  MacAddr mac;
+  PortId port{};
+  std::uint32_t age_s = 0;  // since it was last heard of
 };
 
 // ---- Layout ---------------------------------------------------------------------------------------------------------
 
 struct VnicLayout {
   PortId port{};
-  MacAddr mac;                 // pinned: unique within the switch
-  std::optional<VlanId> vlan;  // nothing: untagged
+  MacAddr mac;  // pinned: unique within the switch
+  model::VlanMode vlan;
+  bool mac_spoofing = false;
+  std::uint32_t mac_limit = model::mac_limit_default;
+  bool trust_priority = false;
 };
 
 struct SwitchLayout {
+  std::string name;              // what a switch has learned stays with its name
   std::optional<PortId> uplink;  // only an External switch has one
   std::uint16_t mtu = 1500;      // layer 3 bytes
   std::vector<VnicLayout> vnics;
@@ -165,6 +183,9 @@ class Dataplane {
 
   [[nodiscard]] virtual PortCounters counters(PortId port) const = 0;
   [[nodiscard]] virtual PortFault fault(PortId port) const = 0;
+  [[nodiscard]] virtual PortLearning learning(PortId port) const = 0;
+  // What the switch `name` of the layout has learned and not forgotten, sorted by VLAN and address.
+  [[nodiscard]] virtual std::vector<LearnedAddress> learned_addresses(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<WorkerStats> worker_stats() const = 0;
   // Becomes readable when some port's fault() changed. Read eight bytes from it to reset it.
   [[nodiscard]] virtual int event_fd() const = 0;

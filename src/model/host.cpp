@@ -12,9 +12,10 @@
 namespace patchbay::model {
 namespace {
 
-std::optional<VlanId> own_vlan(const Vnic& vnic) noexcept {
-  const auto* access = std::get_if<Access>(&vnic.vlan);
-  return access != nullptr ? std::optional(access->vid) : std::nullopt;
+// Whether a vnic of this mode may be on a switch that forces `forced` on its vnics.
+bool fits(const VlanMode& mode, VlanId forced) noexcept {
+  const auto* access = std::get_if<Access>(&mode);
+  return std::holds_alternative<Untagged>(mode) || (access != nullptr && access->vid == forced);
 }
 
 // "a, b, c and 4 more"
@@ -65,14 +66,13 @@ Result<void> check_switch(const Host& host, const Switch& checked) {
   if (!checked.force_vlan) return {};
   std::vector<std::string> misfits;
   for (const auto& [name, vnic] : host.vnics) {
-    const auto own = own_vlan(vnic);
-    if (vnic.switch_name == checked.name && own && own != checked.force_vlan) {
-      misfits.push_back(fmt::format("{} ({})", name, own->raw()));
+    if (vnic.switch_name == checked.name && !fits(vnic.vlan, *checked.force_vlan)) {
+      misfits.push_back(fmt::format("{} ({})", name, describe(vnic.vlan)));
     }
   }
   if (misfits.empty()) return {};
   return fail(ErrorCode::in_use,
-              fmt::format("switch {}: cannot force VLAN {} while vnics have another VLAN of their own: {}; change or "
+              fmt::format("switch {}: cannot force VLAN {} while vnics have VLANs of their own: {}; change or "
                           "delete them first",
                           checked.name, checked.force_vlan->raw(), list_some(misfits)));
 }
@@ -123,6 +123,25 @@ Result<void> check_connect(const Host& host, const Vnic& checked) {
   return {};
 }
 
+Result<void> check_vlan(const Host& host, const Switch& on, const Vnic& checked) {
+  if (auto ok = check(checked.vlan); !ok) {
+    return fail(ok.error().code, fmt::format("vnic {}: {}", checked.name, ok.error().message));
+  }
+  if (on.force_vlan && !fits(checked.vlan, *on.force_vlan)) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: switch {} forces VLAN {} on its vnics, {} is not possible there; leave the VLAN "
+                            "out",
+                            checked.name, on.name, on.force_vlan->raw(), describe(checked.vlan)));
+  }
+  for (const auto& [name, other] : host.vnics) {
+    if (name == checked.name || other.switch_name != checked.switch_name) continue;
+    if (auto ok = check_together(checked.vlan, other.vlan); !ok) {
+      return fail(ok.error().code, fmt::format("vnic {}: with vnic {}, {}", checked.name, name, ok.error().message));
+    }
+  }
+  return {};
+}
+
 Result<void> check_vnic(const Host& host, const Vnic& checked) {
   const auto name_max = checked.kind == VnicKind::host ? interface_name_size_max : name_size_max;
   if (auto ok = check_name(checked.kind == VnicKind::host ? "host vnic" : "vnic", checked.name, name_max); !ok) {
@@ -144,12 +163,10 @@ Result<void> check_vnic(const Host& host, const Vnic& checked) {
                               checked.name, name));
     }
   }
-  const auto own = own_vlan(checked);
-  if ((*on)->force_vlan && own && own != (*on)->force_vlan) {
-    return fail(ErrorCode::invalid,
-                fmt::format("vnic {}: switch {} forces VLAN {} on its vnics, VLAN {} is not possible there; leave the "
-                            "VLAN out",
-                            checked.name, checked.switch_name, (*on)->force_vlan->raw(), own->raw()));
+  if (auto ok = check_vlan(host, **on, checked); !ok) return ok;
+  if (checked.mac_limit < 1 || checked.mac_limit > mac_limit_max) {
+    return fail(ErrorCode::invalid, fmt::format("vnic {}: mac_limit {} is out of range: 1 to {} addresses",
+                                                checked.name, checked.mac_limit, mac_limit_max));
   }
   if (auto ok = check_mac(host, checked); !ok) return ok;
   return check_connect(host, checked);
@@ -173,8 +190,8 @@ Result<const Vnic*> find_vnic(const Host& host, const std::string& name) {
               fmt::format("vnic {} does not exist; `patchbay vnic list` shows what there is", name));
 }
 
-std::optional<VlanId> effective_vlan(const Switch& on, const Vnic& vnic) noexcept {
-  return on.force_vlan ? on.force_vlan : own_vlan(vnic);
+VlanMode effective_vlan(const Switch& on, const Vnic& vnic) {
+  return on.force_vlan ? VlanMode(Access{*on.force_vlan}) : vnic.vlan;
 }
 
 Result<Host> add_switch(Host host, const Switch& added) {
@@ -230,6 +247,9 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.mac = changed.mac;
   next.mac_origin = changed.mac_origin;
   next.vlan = changed.vlan;
+  next.mac_spoofing = changed.mac_spoofing;
+  next.mac_limit = changed.mac_limit;
+  next.trust_priority = changed.trust_priority;
   if (auto ok = check_vnic(host, next); !ok) return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;

@@ -37,7 +37,7 @@ struct Host {
 
 // Errors: invalid, not_found (the switch), exists (the name, MAC or path is taken).
 [[nodiscard]] Result<Host> add_vnic(Host host, const Vnic& added);
-// Gives the vnic called `changed.name` a new MAC and VLAN; switch, kind and path stay as they are.
+// Gives the vnic called `changed.name` everything of `changed` but switch, kind and path, which stay as they are.
 // Errors: not_found, invalid, exists (the MAC is taken).
 [[nodiscard]] Result<Host> set_vnic(Host host, const Vnic& changed);
 // Errors: not_found.
@@ -47,7 +47,7 @@ struct Host {
 [[nodiscard]] Result<const Switch*> find_switch(const Host& host, const std::string& name);
 [[nodiscard]] Result<const Vnic*> find_vnic(const Host& host, const std::string& name);
 
-// The VLAN that frames of `vnic` travel in on `on`: the switch's forced one, else its own; nothing: untagged.
-[[nodiscard]] std::optional<VlanId> effective_vlan(const Switch& on, const Vnic& vnic) noexcept;
+// The mode that is in force for `vnic` on `on`: access to the switch's forced VLAN, else its own.
+[[nodiscard]] VlanMode effective_vlan(const Switch& on, const Vnic& vnic);
 
 }  // namespace patchbay::model

@@ -102,11 +102,11 @@ TEST(Switch, set_changes_neither_type_nor_uplink) {
 TEST(Switch, forced_vlan_is_refused_while_vnics_have_another) {
   Switch changed = make_switch("sw1", SwitchType::external, "eth1");
   changed.force_vlan = VlanId::from(102);
-  expect_refused(set_switch(example(), changed), ErrorCode::in_use, {"sw1", "102", "vm1 (101)"});
+  expect_refused(set_switch(example(), changed), ErrorCode::in_use, {"sw1", "102", "vm1 (VLAN 101)"});
   changed.force_vlan = VlanId::from(101);
   const auto host = set_switch(example(), changed);
   ASSERT_TRUE(host);
-  EXPECT_EQ(effective_vlan(host->switches.at("sw1"), host->vnics.at("vm2")), VlanId::from(101));
+  EXPECT_EQ(effective_vlan(host->switches.at("sw1"), host->vnics.at("vm2")), VlanMode(Access{*VlanId::from(101)}));
 }
 
 TEST(Switch, with_vnics_cannot_be_removed_and_names_them_up_to_a_limit) {

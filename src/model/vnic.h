@@ -2,10 +2,9 @@
 #pragma once
 #include <cstdint>
 #include <string>
-#include <variant>
 
 #include "base/mac_addr.h"
-#include "base/vlan_id.h"
+#include "model/vlan.h"
 
 namespace patchbay::model {
 
@@ -16,15 +15,8 @@ enum class VnicKind : std::uint8_t { guest, host };
 enum class MacOrigin : std::uint8_t { dynamic, static_ };
 [[nodiscard]] const char* to_string(MacOrigin origin) noexcept;  // "dynamic", "static"
 
-// VLAN modes of a vnic exclude each other. Trunk and private VLAN modes will be further alternatives.
-struct Untagged {
-  friend bool operator==(const Untagged&, const Untagged&) = default;
-};
-struct Access {
-  VlanId vid;
-  friend bool operator==(const Access&, const Access&) = default;
-};
-using VlanMode = std::variant<Untagged, Access>;
+inline constexpr std::uint32_t mac_limit_max = 65536;
+inline constexpr std::uint32_t mac_limit_default = 1024;
 
 struct Vnic {
   std::string name;
@@ -34,6 +26,11 @@ struct Vnic {
   MacOrigin mac_origin = MacOrigin::dynamic;
   VlanMode vlan = Untagged{};
   std::string connect;  // guest: path of a socket that the front-end listens on; empty: Patchbay listens on its own
+  // May send from addresses that are not its own, unless they are another vnic's; these are learned, and frames for
+  // addresses that nobody knows are delivered here too.
+  bool mac_spoofing = false;
+  std::uint32_t mac_limit = mac_limit_default;  // addresses learned here at most: 1 to mac_limit_max
+  bool trust_priority = false;                  // its 802.1p priorities are kept; else they become 0
 
   friend bool operator==(const Vnic&, const Vnic&) = default;
 };

@@ -69,7 +69,7 @@ class FakeDataplane final : public dataplane::Dataplane {
     for (const auto& on : published.switches) {
       line += fmt::format(" [{} {}:", on.uplink ? names_.at(*on.uplink) : "-", on.mtu);
       for (const auto& vnic : on.vnics) {
-        line += fmt::format(" {}/{}", names_.at(vnic.port), vnic.vlan ? std::to_string(vnic.vlan->raw()) : "-");
+        line += fmt::format(" {}/{}", names_.at(vnic.port), vlan_text(vnic.vlan));
       }
       line += "]";
     }
@@ -85,10 +85,19 @@ class FakeDataplane final : public dataplane::Dataplane {
     const auto found = port_faults.find(names_.at(port));
     return found == port_faults.end() ? dataplane::PortFault::none : found->second;
   }
+  [[nodiscard]] dataplane::PortLearning learning(PortId) const override { return {}; }
+  [[nodiscard]] std::vector<dataplane::LearnedAddress> learned_addresses(const std::string&) const override {
+    return {};
+  }
   [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
   [[nodiscard]] int event_fd() const override { return event_fd_.get(); }
 
  private:
+  static std::string vlan_text(const model::VlanMode& mode) {
+    if (std::holds_alternative<model::Untagged>(mode)) return "-";
+    const auto* access = std::get_if<model::Access>(&mode);
+    return access != nullptr ? std::to_string(access->vid.raw()) : model::describe(mode);
+  }
   Result<void> record(std::string call) {
     calls.push_back(call);
     const auto refusal = refusals.find(call);

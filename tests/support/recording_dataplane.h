@@ -41,6 +41,8 @@ class RecordingDataplane final : public dataplane::Dataplane {
   void close_port(PortId port, bool) override { links.erase(raw(port)); }
   void publish(const dataplane::Layout&) override {}
   dataplane::PortCounters counters(PortId) const override { return {}; }
+  dataplane::PortLearning learning(PortId) const override { return {}; }
+  std::vector<dataplane::LearnedAddress> learned_addresses(const std::string&) const override { return {}; }
   dataplane::PortFault fault(PortId) const override { return dataplane::PortFault::none; }
   std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
   int event_fd() const override { return -1; }

@@ -1,8 +1,10 @@
 // A worker with fake ports around one switch, driven pass by pass without a thread.
 #pragma once
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dataplane/dpdk/rcu.h"
@@ -16,8 +18,17 @@ namespace patchbay::test {
 class SwitchBench {
  public:
   struct Vnic {
-    std::uint16_t vid = 0;
-    dataplane::Port* port = nullptr;  // nothing: a fake port
+    std::uint16_t vid = 0;                               // 0: untagged
+    dataplane::Port* port = nullptr;                     // nothing: a fake port
+    std::optional<model::VlanMode> vlan = std::nullopt;  // in place of vid
+    bool mac_spoofing = false;
+    std::uint32_t mac_limit = 100;
+    bool trust_priority = false;
+
+    [[nodiscard]] model::VlanMode mode() const {
+      if (vlan) return *vlan;
+      return vid == 0 ? model::VlanMode(model::Untagged{}) : model::VlanMode(model::Access{*VlanId::from(vid)});
+    }
   };
 
   explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true)
@@ -40,21 +51,44 @@ class SwitchBench {
     vnics_[vnic - 1].vid = vid;
     publish();
   }
+  void change(std::size_t vnic, const Vnic& to) {
+    vnics_[vnic - 1] = to;
+    const auto old = std::exchange(learners_[vnic], nullptr);  // what was learned is void; in use until published
+    publish();
+  }
   void publish() {
     auto snapshot = std::make_unique<dataplane::Snapshot>();
     std::vector<forwarding::SwitchTable::Member> members;
+    bool any_spoofs = false;
+    for (const Vnic& vnic : vnics_) any_spoofs = any_spoofs || vnic.mac_spoofing;
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       if (i == 0) {
-        snapshot->entries.push_back({&port(0), 0, {.uplink = true}});
+        auto* const learner = any_spoofs ? learner_of(0, 100) : nullptr;
+        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}});
         continue;
       }
+      const Vnic& vnic = vnics_[i - 1];
       const MacAddr address = *MacAddr::parse(mac(i));
-      members.push_back({i, address, vnics_[i - 1].vid});
-      snapshot->entries.push_back(
-          {&port(i), 0, {.uplink = false, .vid = vnics_[i - 1].vid, .mac = address.to_uint64()}});
+      auto* const learner = vnic.mac_spoofing ? learner_of(i, vnic.mac_limit) : nullptr;
+      members.push_back({i, address, vnic.mode(), vnic.mac_spoofing, learner});
+      snapshot->entries.push_back({&port(i),
+                                   0,
+                                   {.uplink = false,
+                                    .mac = address.to_uint64(),
+                                    .mac_spoofing = vnic.mac_spoofing,
+                                    .trust_priority = vnic.trust_priority,
+                                    .vlans = forwarding::PortVlans::of(vnic.mode()),
+                                    .learner = learner}});
     }
-    snapshot->switches.emplace_back(members, with_uplink_ ? std::optional(0U) : std::nullopt, std::uint16_t{1500});
+    std::optional<forwarding::SwitchTable::Uplink> uplink;
+    if (with_uplink_) uplink = {0, snapshot->entries[0].rule.learner};
+    snapshot->switches.emplace_back(members, uplink, std::uint16_t{1500}, any_spoofs ? &fdb : nullptr);
     static_cast<void>(worker->publish(std::move(snapshot)));
+  }
+  // Nothing if port `i` does not learn.
+  [[nodiscard]] const forwarding::Learner* learner(std::size_t i) const {
+    const auto found = learners_.find(i);
+    return found == learners_.end() ? nullptr : found->second.get();
   }
   // ingress + flood copies - egress - drops over all ports: zero when no frame vanished or came from nowhere.
   [[nodiscard]] std::int64_t imbalance() const {
@@ -69,9 +103,18 @@ class SwitchBench {
 
   dataplane::dpdk::Rcu rcu;
   std::vector<std::unique_ptr<dataplane::FakePort>> fakes;
+  forwarding::Fdb fdb{1024};
   std::unique_ptr<dataplane::Worker> worker;
 
  private:
+  forwarding::Learner* learner_of(std::size_t i, std::uint32_t limit) {
+    auto& learner = learners_[i];
+    if (learner == nullptr) learner = std::make_shared<forwarding::Learner>(next_learner_++, limit);
+    return learner.get();
+  }
+
+  std::map<std::size_t, std::shared_ptr<forwarding::Learner>> learners_;
+  forwarding::LearnerId next_learner_ = 1;
   std::vector<Vnic> vnics_;
   bool with_uplink_;
 };

@@ -57,8 +57,16 @@ class FakeService : public reconcile::Service {
     return views;
   }
 
+  Result<std::vector<reconcile::FdbRow>> show_fdb(const std::string& name) const override {
+    const auto found = model::find_switch(host, name);
+    if (!found) return fail(found.error());
+    return std::vector<reconcile::FdbRow>{{VlanId::from(101), MacAddr::from_uint64(0x02BF0A000001), "web", 7}};
+  }
+
   Result<void> create_vnic(const reconcile::VnicSpec& spec) override {
-    model::Vnic vnic{spec.name, spec.switch_name, spec.kind, {}, model::MacOrigin::static_, spec.vlan, spec.connect};
+    model::Vnic vnic{
+        spec.name,         spec.switch_name, spec.kind,          {}, model::MacOrigin::static_, spec.vlan, spec.connect,
+        spec.mac_spoofing, spec.mac_limit,   spec.trust_priority};
     if (!spec.mac) vnic.mac_origin = model::MacOrigin::dynamic;
     vnic.mac = spec.mac.value_or(MacAddr::from_uint64(0x525400000000u + ++macs_drawn_));
     return keep(model::add_vnic(host, vnic));
@@ -69,6 +77,9 @@ class FakeService : public reconcile::Service {
     model::Vnic changed = **found;
     if (change.vlan) changed.vlan = *change.vlan;
     if (change.mac) changed.mac = *change.mac;
+    if (change.mac_spoofing) changed.mac_spoofing = *change.mac_spoofing;
+    if (change.mac_limit) changed.mac_limit = *change.mac_limit;
+    if (change.trust_priority) changed.trust_priority = *change.trust_priority;
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -77,8 +88,15 @@ class FakeService : public reconcile::Service {
     if (!found) return fail(found.error());
     const model::Vnic& vnic = **found;
     const model::Switch& on = host.switches.at(vnic.switch_name);
-    reconcile::VnicView view{
-        vnic, model::effective_vlan(on, vnic), on.force_vlan.has_value(), on.mtu, "up", "", "", counters(100)};
+    reconcile::VnicView view;
+    view.desired = vnic;
+    view.effective_vlan = model::effective_vlan(on, vnic);
+    view.vlan_forced = on.force_vlan.has_value();
+    view.mtu = on.mtu;
+    view.state = "up";
+    view.counters = counters(100);
+    if (vnic.mac_spoofing) view.learning = {.count = 3, .limit = vnic.mac_limit, .refused = 4};
+    if (!vnic.mac_spoofing) view.refused_source = {MacAddr::from_uint64(0x02BF0A000001), "", "way out"};
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
       view.state = "waiting_for_guest";

@@ -13,6 +13,7 @@ using nlohmann::json;
 
 constexpr int nesting_max = 16;
 constexpr std::size_t text_bytes_max = 4096;
+constexpr std::size_t list_bytes_max = 16384;  // 2047 ids that are no neighbours
 
 // Counted before parsing: a megabyte of brackets would become a megabyte of nested objects.
 bool nests_too_deep(std::string_view body) noexcept {
@@ -97,6 +98,10 @@ void Fields::wrong(const char* name, const std::string& what) {
 }
 
 std::optional<std::string> Fields::text(const char* name) {
+  return text(name, text_bytes_max);
+}
+
+std::optional<std::string> Fields::text(const char* name, std::size_t bytes_max) {
   const json* value = find(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_string()) {
@@ -104,8 +109,9 @@ std::optional<std::string> Fields::text(const char* name) {
     return std::nullopt;
   }
   const auto& text = value->get_ref<const std::string&>();
-  if (text.size() > text_bytes_max) {
-    wrong(name, in_quotes(text) + " is " + std::to_string(text.size()) + " bytes long; give at most 4096");
+  if (text.size() > bytes_max) {
+    wrong(name, in_quotes(text) + " is " + std::to_string(text.size()) + " bytes long; give at most " +
+                    std::to_string(bytes_max));
     return std::nullopt;
   }
   if (has_control_character(text)) {
@@ -166,6 +172,46 @@ std::optional<std::optional<VlanId>> Fields::vlan_id_or_null(const char* name) {
   return vid;
 }
 
+std::optional<bool> Fields::boolean(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_boolean()) {
+    wrong(name, shown(*value) + " is neither true nor false; give one of them, without quotes");
+    return std::nullopt;
+  }
+  return value->get<bool>();
+}
+
+VlanId Fields::required_vlan_id(const char* name) {
+  const json* value = find(name);
+  if (value != nullptr) return vlan_id(*value, name);
+  wrong(name, "this field is required; give a VLAN id from 1 to 4094");
+  return *VlanId::from(VlanId::min);
+}
+
+VlanSet Fields::vlan_list(const char* name, bool required) {
+  const auto given = text(name, list_bytes_max);
+  if (!given && required) wrong(name, "this field is required; give a list of VLANs like \"10,20-29\"");
+  if (!given || (given->empty() && !required)) return {};
+  const auto list = VlanSet::parse(*given);
+  if (!list) wrong(name, list.error().message);
+  return list ? *list : VlanSet{};
+}
+
+model::Trunk Fields::trunk() {
+  model::Trunk trunk;
+  trunk.allowed = vlan_list("allowed", true);
+  trunk.pruned = vlan_list("pruned", false);
+  const json* native = find("native");
+  if (native == nullptr || native->is_null()) return trunk;
+  if (native->is_string() && *native == "untagged") {
+    trunk.native = std::optional<VlanId>();
+  } else {
+    trunk.native = vlan_id(*native, "native");
+  }
+  return trunk;
+}
+
 std::optional<model::VlanMode> Fields::vlan_mode(const char* name) {
   const json* value = find(name);
   if (value == nullptr) return std::nullopt;
@@ -175,15 +221,27 @@ std::optional<model::VlanMode> Fields::vlan_mode(const char* name) {
   }
   Fields nested(*value, prefix_ + name + ".");
   const auto mode = nested.required_text("mode");
-  const json* vid = nested.find("vid");
   model::VlanMode result = model::Untagged{};
   if (mode == "access") {
-    if (vid == nullptr) nested.wrong("vid", "mode access needs a VLAN id; give a whole number from 1 to 4094");
-    if (vid != nullptr) result = model::Access{nested.vlan_id(*vid, "vid")};
+    result = model::Access{nested.required_vlan_id("vid")};
+  } else if (mode == "trunk") {
+    result = nested.trunk();
+  } else if (mode == "isolated") {
+    const VlanId primary = nested.required_vlan_id("primary");
+    result = model::Isolated{primary, nested.required_vlan_id("secondary")};
+  } else if (mode == "community") {
+    const VlanId primary = nested.required_vlan_id("primary");
+    result = model::Community{primary, nested.required_vlan_id("secondary")};
+  } else if (mode == "promiscuous") {
+    const VlanId primary = nested.required_vlan_id("primary");
+    result = model::Promiscuous{primary, nested.vlan_list("secondaries", true)};
   } else if (mode == "untagged") {
+    const json* vid = nested.find("vid");
     if (vid != nullptr && !vid->is_null()) nested.wrong("vid", "mode untagged takes no VLAN id; use mode access");
   } else {
-    nested.wrong("mode", in_quotes(mode) + " is not a VLAN mode; give untagged or access");
+    nested.wrong("mode", in_quotes(mode) +
+                             " is not a VLAN mode; give untagged, access, trunk, isolated, community or "
+                             "promiscuous");
   }
   const auto finished = nested.finish();
   if (!finished && !error_) error_ = finished.error();

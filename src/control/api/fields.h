@@ -3,7 +3,7 @@
 //
 // Theory  The reader remembers the first thing that is wrong and goes on giving empty values, so that a handler asks
 //         for all its fields in a row and tests once, with finish().
-// Limits  Nesting of a body: 16 levels. A text field: 4096 bytes, no control characters.
+// Limits  Nesting of a body: 16 levels. A text field: 4096 bytes, a list of VLANs 16384; no control characters.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -30,7 +30,10 @@ class Fields {
   [[nodiscard]] std::optional<MacAddr> mac(const char* name);
   // Outer nothing: absent. Inner nothing: null.
   [[nodiscard]] std::optional<std::optional<VlanId>> vlan_id_or_null(const char* name);
-  // {"mode": "untagged"} or {"mode": "access", "vid": 1-4094}
+  [[nodiscard]] std::optional<bool> boolean(const char* name);
+  // {"mode": "untagged"}, {"mode": "access", "vid": 1-4094}, {"mode": "trunk", "allowed": "10,20-29", "pruned": "…",
+  // "native": 1-4094 | "untagged" | null}, {"mode": "isolated" or "community", "primary": …, "secondary": …},
+  // {"mode": "promiscuous", "primary": …, "secondaries": "…"}
   [[nodiscard]] std::optional<model::VlanMode> vlan_mode(const char* name);
   // As text(), and its absence is an error.
   [[nodiscard]] std::string required_text(const char* name);
@@ -46,7 +49,11 @@ class Fields {
  private:
   Fields(nlohmann::json object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
   [[nodiscard]] const nlohmann::json* find(const char* name);
+  [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t bytes_max);
   [[nodiscard]] VlanId vlan_id(const nlohmann::json& value, const char* name);
+  [[nodiscard]] VlanId required_vlan_id(const char* name);
+  [[nodiscard]] VlanSet vlan_list(const char* name, bool required);
+  [[nodiscard]] model::Trunk trunk();
 
   nlohmann::json object_;
   std::string about_;               // "vnic web: "

@@ -13,6 +13,7 @@ using Handler = Response (*)(reconcile::Service&, const Request&);
 [[nodiscard]] Response list_switches(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response create_switch(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_switch(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response show_fdb(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response set_switch(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response delete_switch(reconcile::Service& service, const Request& request);
 

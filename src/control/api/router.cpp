@@ -13,6 +13,7 @@ constexpr Route table[] = {
     {"GET", "/v1/switches", list_switches},
     {"POST", "/v1/switches", create_switch},
     {"GET", "/v1/switches/{name}", show_switch},
+    {"GET", "/v1/switches/{name}/fdb", show_fdb},
     {"PATCH", "/v1/switches/{name}", set_switch},
     {"DELETE", "/v1/switches/{name}", delete_switch},
     {"GET", "/v1/vnics", list_vnics},

@@ -44,6 +44,11 @@ Response show_switch(reconcile::Service& service, const Request& request) {
   return view_response(200, service.show_switch(request.name()));
 }
 
+Response show_fdb(reconcile::Service& service, const Request& request) {
+  const auto rows = service.show_fdb(request.name());
+  return rows ? json_response(200, to_json_array(*rows)) : error_response(rows.error());
+}
+
 Response set_switch(reconcile::Service& service, const Request& request) {
   Fields fields(request.body);
   fields.about("switch", request.name());

@@ -39,13 +39,49 @@ Json uplink(const reconcile::UplinkView& view) {
           {"counters", counters(view.counters, "from_wire", "to_wire")}};
 }
 
+// The fields of a mode, as Fields::vlan_mode() reads them.
+struct VlanFields {
+  Json operator()(const model::Untagged&) const { return Json::object(); }
+  Json operator()(const model::Access& mode) const { return {{"vid", mode.vid.raw()}}; }
+  Json operator()(const model::Trunk& mode) const {
+    Json native = nullptr;
+    if (mode.native) native = *mode.native ? Json((*mode.native)->raw()) : Json("untagged");
+    return {{"allowed", mode.allowed.to_string()}, {"pruned", mode.pruned.to_string()}, {"native", native}};
+  }
+  Json operator()(const model::Isolated& mode) const {
+    return {{"primary", mode.primary.raw()}, {"secondary", mode.secondary.raw()}};
+  }
+  Json operator()(const model::Community& mode) const {
+    return {{"primary", mode.primary.raw()}, {"secondary", mode.secondary.raw()}};
+  }
+  Json operator()(const model::Promiscuous& mode) const {
+    return {{"primary", mode.primary.raw()}, {"secondaries", mode.secondaries.to_string()}};
+  }
+};
+
 Json vlan(const reconcile::VnicView& view) {
-  return {{"mode", view.effective_vlan ? "access" : "untagged"},
-          {"vid", vid_or_null(view.effective_vlan)},
-          {"forced", view.vlan_forced}};
+  Json fields = {{"mode", model::to_string(view.effective_vlan)}, {"vid", nullptr}};
+  fields.update(std::visit(VlanFields{}, view.effective_vlan));
+  fields["forced"] = view.vlan_forced;
+  return fields;
+}
+
+Json refused_source(const std::optional<reconcile::RefusedSource>& refused) {
+  if (!refused) return nullptr;
+  return {{"mac", refused->mac.to_string()}, {"holder", text_or_null(refused->holder)}, {"advice", refused->advice}};
 }
 
 }  // namespace
+
+Json to_json(const model::VlanMode& mode) {
+  Json fields = {{"mode", model::to_string(mode)}};
+  fields.update(std::visit(VlanFields{}, mode));
+  return fields;
+}
+
+Json to_json(const reconcile::FdbRow& row) {
+  return {{"vid", vid_or_null(row.vid)}, {"mac", row.mac.to_string()}, {"port", row.port}, {"age_s", row.age_s}};
+}
 
 Json to_json(const reconcile::NicView& view) {
   const model::Nic& nic = view.nic;
@@ -72,20 +108,26 @@ Json to_json(const reconcile::SwitchView& view) {
 Json to_json(const reconcile::VnicView& view) {
   const model::Vnic& vnic = view.desired;
   const bool guest = vnic.kind == model::VnicKind::guest;
-  return {{"name", vnic.name},
-          {"switch", vnic.switch_name},
-          {"kind", model::to_string(vnic.kind)},
-          {"mac", vnic.mac.to_string()},
-          {"mac_origin", model::to_string(vnic.mac_origin)},
-          {"vlan", vlan(view)},
-          {"state", view.state},
-          {"state_reason", view.state_reason},
-          {"vhost_socket", text_or_null(view.vhost_socket)},
-          {"vhost_role", guest ? Json(vnic.connect.empty() ? "listen" : "connect") : Json(nullptr)},
-          {"mtu", view.mtu},
-          // There is no buffer yet: frames that find no room in the guest's ring are dropped as buffer_full.
-          {"buffer", {{"limit_bytes", 0}, {"used_bytes", 0}, {"peak_bytes", 0}}},
-          {"counters", counters(view.counters, "from_guest", "to_guest")}};
+  return {
+      {"name", vnic.name},
+      {"switch", vnic.switch_name},
+      {"kind", model::to_string(vnic.kind)},
+      {"mac", vnic.mac.to_string()},
+      {"mac_origin", model::to_string(vnic.mac_origin)},
+      {"vlan", vlan(view)},
+      {"mac_spoofing", vnic.mac_spoofing},
+      {"mac_limit", vnic.mac_limit},
+      {"trust_priority", vnic.trust_priority},
+      {"learned", {{"count", view.learning.count}, {"limit", view.learning.limit}, {"refused", view.learning.refused}}},
+      {"refused_source", refused_source(view.refused_source)},
+      {"state", view.state},
+      {"state_reason", view.state_reason},
+      {"vhost_socket", text_or_null(view.vhost_socket)},
+      {"vhost_role", guest ? Json(vnic.connect.empty() ? "listen" : "connect") : Json(nullptr)},
+      {"mtu", view.mtu},
+      // There is no buffer yet: frames that find no room in the guest's ring are dropped as buffer_full.
+      {"buffer", {{"limit_bytes", 0}, {"used_bytes", 0}, {"peak_bytes", 0}}},
+      {"counters", counters(view.counters, "from_guest", "to_guest")}};
 }
 
 Json to_json(const dataplane::WorkerStats& stats) {

@@ -16,6 +16,12 @@ model::VnicKind vnic_kind(Fields& fields) {
   return model::VnicKind::guest;
 }
 
+std::optional<std::uint32_t> mac_limit(Fields& fields) {
+  const auto given = fields.integer("mac_limit", 1, model::mac_limit_max);
+  if (!given) return std::nullopt;
+  return static_cast<std::uint32_t>(*given);
+}
+
 }  // namespace
 
 Response list_vnics(reconcile::Service& service, const Request&) {
@@ -32,6 +38,9 @@ Response create_vnic(reconcile::Service& service, const Request& request) {
   spec.mac = fields.mac("mac");
   spec.vlan = fields.vlan_mode("vlan").value_or(model::Untagged{});
   spec.connect = fields.text("connect").value_or("");
+  spec.mac_spoofing = fields.boolean("mac_spoofing").value_or(false);
+  spec.mac_limit = mac_limit(fields).value_or(model::mac_limit_default);
+  spec.trust_priority = fields.boolean("trust_priority").value_or(false);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto created = service.create_vnic(spec); !created) return error_response(created.error());
   return view_response(201, service.show_vnic(spec.name));
@@ -47,6 +56,9 @@ Response set_vnic(reconcile::Service& service, const Request& request) {
   reconcile::VnicChange change;
   change.vlan = fields.vlan_mode("vlan");
   change.mac = fields.mac("mac");
+  change.mac_spoofing = fields.boolean("mac_spoofing");
+  change.mac_limit = mac_limit(fields);
+  change.trust_priority = fields.boolean("trust_priority");
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_vnic(request.name(), change); !set) return error_response(set.error());
   return view_response(200, service.show_vnic(request.name()));

@@ -71,11 +71,13 @@ void Executor::step(const Publish& publish) {
   dataplane::Layout layout;
   for (const PlannedSwitch& planned : actual_.published) {
     dataplane::SwitchLayout on;
+    on.name = planned.name;
     if (!planned.nic.empty()) on.uplink = uplinks_.at(planned.nic);
     on.mtu = planned.mtu;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
-      on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan});
+      on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
+                          vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority});
     }
     layout.switches.push_back(std::move(on));
   }
@@ -218,6 +220,23 @@ dataplane::PortCounters Executor::counters(const Object& object) const {
   if (const auto port = port_of(object)) sum = dataplane_.counters(*port);
   if (const auto earlier = earlier_.find(object); earlier != earlier_.end()) add(sum, earlier->second);
   return sum;
+}
+
+dataplane::PortLearning Executor::learning(const Object& object) const {
+  const auto port = port_of(object);
+  return port ? dataplane_.learning(*port) : dataplane::PortLearning{};
+}
+
+std::vector<NamedLearnedAddress> Executor::learned_addresses(const std::string& switch_name) const {
+  std::map<PortId, std::string> names;
+  for (const auto& [name, port] : uplinks_) names[port] = name;
+  for (const auto& [name, guest] : guests_) names[guest.port] = name;
+  for (const auto& [name, port] : hosts_) names[port] = name;
+  std::vector<NamedLearnedAddress> named;
+  for (const auto& address : dataplane_.learned_addresses(switch_name)) {
+    named.push_back({address, names[address.port]});
+  }
+  return named;
 }
 
 std::optional<vhost_user::EndpointStatus> Executor::endpoint_status(const std::string& vnic) const {

@@ -22,6 +22,11 @@ namespace patchbay::reconcile {
 using EndpointFactory = std::function<Result<std::unique_ptr<vhost_user::Endpoint>>(vhost_user::EndpointConfig config,
                                                                                     std::function<void()> changed)>;
 
+struct NamedLearnedAddress {
+  dataplane::LearnedAddress address;
+  std::string port;  // name of the vnic or NIC
+};
+
 class Executor {
  public:
   // `socket_group`: of the sockets that endpoints listen on.
@@ -51,6 +56,8 @@ class Executor {
 
   // Of the object's port and of all earlier ports of the same object, so that they only grow.
   [[nodiscard]] dataplane::PortCounters counters(const Object& object) const;
+  [[nodiscard]] dataplane::PortLearning learning(const Object& object) const;
+  [[nodiscard]] std::vector<NamedLearnedAddress> learned_addresses(const std::string& switch_name) const;
   // Nothing if the endpoint is not open.
   [[nodiscard]] std::optional<vhost_user::EndpointStatus> endpoint_status(const std::string& vnic) const;
 

@@ -117,7 +117,9 @@ Result<void> HostService::delete_switch(const std::string& name) {
 }
 
 Result<void> HostService::create_vnic(const VnicSpec& spec) {
-  model::Vnic added{spec.name, spec.switch_name, spec.kind, {}, model::MacOrigin::dynamic, spec.vlan, spec.connect};
+  model::Vnic added{
+      spec.name,         spec.switch_name, spec.kind,          {}, model::MacOrigin::dynamic, spec.vlan, spec.connect,
+      spec.mac_spoofing, spec.mac_limit,   spec.trust_priority};
   std::optional<model::MacPool> pool = state_.mac_pool;
   if (spec.mac) {
     added.mac = *spec.mac;
@@ -139,6 +141,9 @@ Result<void> HostService::set_vnic(const std::string& name, const VnicChange& ch
   if (!found) return fail(found.error());
   model::Vnic changed = **found;
   if (change.vlan) changed.vlan = *change.vlan;
+  if (change.mac_spoofing) changed.mac_spoofing = *change.mac_spoofing;
+  if (change.mac_limit) changed.mac_limit = *change.mac_limit;
+  if (change.trust_priority) changed.trust_priority = *change.trust_priority;
   if (change.mac) {
     changed.mac = *change.mac;
     changed.mac_origin = model::MacOrigin::static_;

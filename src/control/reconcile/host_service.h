@@ -48,6 +48,7 @@ class HostService final : public Service {
   [[nodiscard]] Result<void> delete_switch(const std::string& name) override;
   [[nodiscard]] Result<SwitchView> show_switch(const std::string& name) const override;
   [[nodiscard]] std::vector<SwitchView> list_switches() const override;
+  [[nodiscard]] Result<std::vector<FdbRow>> show_fdb(const std::string& switch_name) const override;
 
   [[nodiscard]] Result<void> create_vnic(const VnicSpec& spec) override;
   [[nodiscard]] Result<void> set_vnic(const std::string& name, const VnicChange& change) override;
@@ -78,6 +79,7 @@ class HostService final : public Service {
   [[nodiscard]] UplinkView view_of_uplink(const std::string& nic) const;
   [[nodiscard]] VnicView view_of(const model::Vnic& vnic) const;
   void view_guest_state(VnicView& view) const;
+  void view_addresses(VnicView& view) const;
   void view_host_state(VnicView& view) const;
   [[nodiscard]] NicView view_of(const model::Nic& nic) const;
 

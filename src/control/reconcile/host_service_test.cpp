@@ -361,7 +361,7 @@ TEST_F(HostServiceTest, shows_desired_and_actual_together) {
   EXPECT_EQ(on.vnics, (Lines{"mgmt", "vm1"}));
   EXPECT_EQ(on.uplink->counters.ingress.frames, 1U);
   const auto guest = *service->show_vnic("vm1");
-  EXPECT_EQ(guest.effective_vlan, VlanId::from(7));
+  EXPECT_EQ(guest.effective_vlan, model::VlanMode(model::Access{*VlanId::from(7)}));
   EXPECT_TRUE(guest.vlan_forced);
   EXPECT_EQ(guest.vhost_socket, socket_of("vm1"));
   EXPECT_EQ(guest.counters.ingress.frames, 2U);

@@ -17,7 +17,6 @@
 
 #include "base/error.h"
 #include "base/mac_addr.h"
-#include "base/vlan_id.h"
 #include "control/vhost_user/endpoint.h"
 #include "model/host.h"
 #include "model/nic.h"
@@ -45,7 +44,10 @@ struct HostPortPlan {
 struct PlannedVnic {
   std::string name;
   MacAddr mac;
-  std::optional<VlanId> vlan;
+  model::VlanMode vlan;
+  bool mac_spoofing = false;
+  std::uint32_t mac_limit = model::mac_limit_default;
+  bool trust_priority = false;
   friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
 };
 struct PlannedSwitch {

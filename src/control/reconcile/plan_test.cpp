@@ -74,8 +74,9 @@ TEST(Plan, opens_ports_then_publishes_then_lets_guests_in) {
   EXPECT_EQ(layout[0].mtu, 9000);
   EXPECT_EQ(layout[1].nic, "eth1");
   ASSERT_EQ(layout[1].vnics.size(), 3U);
-  EXPECT_EQ(layout[1].vnics[1], (PlannedVnic{"vm1", MacAddr::from_uint64(0x020000000001), VlanId::from(101)}));
-  EXPECT_EQ(layout[1].vnics[2].vlan, std::nullopt);
+  EXPECT_EQ(layout[1].vnics[1],
+            (PlannedVnic{"vm1", MacAddr::from_uint64(0x020000000001), model::Access{*VlanId::from(101)}}));
+  EXPECT_EQ(layout[1].vnics[2].vlan, model::VlanMode(model::Untagged{}));
 }
 
 struct Case {

@@ -39,10 +39,16 @@ struct VnicSpec {
   std::optional<MacAddr> mac;  // nothing: from the pool
   model::VlanMode vlan = model::Untagged{};
   std::string connect;
+  bool mac_spoofing = false;
+  std::uint32_t mac_limit = model::mac_limit_default;
+  bool trust_priority = false;
 };
 struct VnicChange {
-  std::optional<model::VlanMode> vlan;
-  std::optional<MacAddr> mac;
+  std::optional<model::VlanMode> vlan = {};
+  std::optional<MacAddr> mac = {};
+  std::optional<bool> mac_spoofing = {};
+  std::optional<std::uint32_t> mac_limit = {};
+  std::optional<bool> trust_priority = {};
 };
 
 // Desired and actual, together.
@@ -61,15 +67,29 @@ struct SwitchView {
   std::optional<UplinkView> uplink;
   std::vector<std::string> vnics;  // names, sorted
 };
+// The last frame that a vnic was refused for its source address.
+struct RefusedSource {
+  MacAddr mac;
+  std::string holder;  // the vnic of the same switch that the address belongs to; empty: nobody's
+  std::string advice;  // what it means and the way out, as a sentence
+};
+struct FdbRow {
+  std::optional<VlanId> vid;  // nothing: no VLAN
+  MacAddr mac;
+  std::string port;  // the vnic, or the NIC of the uplink, behind which it is
+  std::uint32_t age_s = 0;
+};
 struct VnicView {
   model::Vnic desired;
-  std::optional<VlanId> effective_vlan;  // the forced VLAN of the switch, or the vnic's own; nothing: untagged
-  bool vlan_forced = false;              // effective_vlan comes from the switch
-  std::uint16_t mtu = 0;                 // layer 3 bytes
-  std::string state;         // guest: as vhost_user::to_string; host: "up", "down"; "failed" if not realised
-  std::string state_reason;  // a phrase for people; empty when all is well
-  std::string vhost_socket;  // guest: path of the socket; host: empty
+  model::VlanMode effective_vlan;  // access to the forced VLAN of the switch, or the vnic's own
+  bool vlan_forced = false;        // effective_vlan comes from the switch
+  std::uint16_t mtu = 0;           // layer 3 bytes
+  std::string state;               // guest: as vhost_user::to_string; host: "up", "down"; "failed" if not realised
+  std::string state_reason;        // a phrase for people; empty when all is well
+  std::string vhost_socket;        // guest: path of the socket; host: empty
   dataplane::PortCounters counters;
+  dataplane::PortLearning learning;
+  std::optional<RefusedSource> refused_source;  // while it would be refused again
 };
 
 class Service {
@@ -81,6 +101,8 @@ class Service {
   [[nodiscard]] virtual Result<void> delete_switch(const std::string& name) = 0;
   [[nodiscard]] virtual Result<SwitchView> show_switch(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<SwitchView> list_switches() const = 0;
+  // What the switch has learned, sorted by VLAN and address. Errors: not_found.
+  [[nodiscard]] virtual Result<std::vector<FdbRow>> show_fdb(const std::string& switch_name) const = 0;
 
   [[nodiscard]] virtual Result<void> create_vnic(const VnicSpec& spec) = 0;
   [[nodiscard]] virtual Result<void> set_vnic(const std::string& name, const VnicChange& change) = 0;

@@ -78,7 +78,42 @@ VnicView HostService::view_of(const model::Vnic& vnic) const {
   } else {
     view_host_state(view);
   }
+  view_addresses(view);
   return view;
+}
+
+void HostService::view_addresses(VnicView& view) const {
+  const model::Vnic& vnic = view.desired;
+  const auto kind = vnic.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
+  view.learning = executor_.learning({kind, vnic.name});
+  const auto& refused = view.counters.refused_source;
+  if (!refused) return;
+  RefusedSource shown{*refused, "", ""};
+  for (const auto& [name, other] : state_.host.vnics) {
+    if (name != vnic.name && other.switch_name == vnic.switch_name && other.mac == *refused) shown.holder = name;
+  }
+  if (*refused == vnic.mac || (vnic.mac_spoofing && shown.holder.empty())) return;  // it would pass now
+  if (!shown.holder.empty()) {
+    shown.advice = fmt::format(
+        "{} sent frames from {}, which is the address of vnic {}; nobody else may use it: give the guest its own, {}",
+        vnic.name, refused->to_string(), shown.holder, vnic.mac.to_string());
+  } else {
+    shown.advice = fmt::format(
+        "{} sent frames from {} and may only use its own address, {}; if the guest is meant to use others (a cluster, "
+        "a bridge, containers): `patchbay vnic set {} --mac-spoofing on`; if it has one other address: `--mac {}`",
+        vnic.name, refused->to_string(), vnic.mac.to_string(), vnic.name, refused->to_string());
+  }
+  view.refused_source = std::move(shown);
+}
+
+Result<std::vector<FdbRow>> HostService::show_fdb(const std::string& switch_name) const {
+  const auto found = model::find_switch(state_.host, switch_name);
+  if (!found) return fail(found.error());
+  std::vector<FdbRow> rows;
+  for (const auto& [address, port] : executor_.learned_addresses(switch_name)) {
+    rows.push_back({VlanId::from(address.vid), address.mac, port, address.age_s});
+  }
+  return rows;
 }
 
 void HostService::view_guest_state(VnicView& view) const {

@@ -34,6 +34,15 @@ CREATE TABLE mac_pool (
   next       INTEGER NOT NULL           -- last octet of the address to try first
 ) STRICT;
 )sql",
+    // 1 -> 2: trunks, private VLANs, MAC spoofing, priorities. vlan_mode: trunk, isolated, community, promiscuous as
+    // well; vid is then the native VLAN of a trunk (0: frames without a tag are in none) or the primary of the others.
+    R"sql(
+ALTER TABLE vnics ADD COLUMN vlan_list TEXT NOT NULL DEFAULT '';   -- 10,20-29: allowed, or the secondary VLANs
+ALTER TABLE vnics ADD COLUMN vlan_pruned TEXT NOT NULL DEFAULT ''; -- of a trunk
+ALTER TABLE vnics ADD COLUMN mac_spoofing INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE vnics ADD COLUMN mac_limit INTEGER NOT NULL DEFAULT 1024;
+ALTER TABLE vnics ADD COLUMN trust_priority INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

@@ -46,6 +46,66 @@ Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) 
   return read;
 }
 
+// From the columns vlan_mode, vid, connect, vlan_list, vlan_pruned, the first of which is `column`; nothing if they make no
+// mode.
+std::optional<model::VlanMode> read_vlan_mode(const Statement& row, int column) {
+  const std::string mode = row.text(column);
+  const bool has_vid = !row.is_null(column + 1);
+  const auto vid = has_vid ? VlanId::from(row.number(column + 1)) : std::nullopt;
+  const std::string list_text = row.text(column + 3);
+  if (mode == "untagged") return has_vid ? std::nullopt : std::optional<model::VlanMode>(model::Untagged{});
+  if (mode == "access") return vid ? std::optional<model::VlanMode>(model::Access{*vid}) : std::nullopt;
+  const auto list = VlanSet::parse(list_text);
+  if (!list) return std::nullopt;
+  if (mode == "trunk") {
+    model::Trunk trunk;
+    trunk.allowed = *list;
+    if (const std::string pruned_text = row.text(column + 4); !pruned_text.empty()) {
+      const auto pruned = VlanSet::parse(pruned_text);
+      if (!pruned) return std::nullopt;
+      trunk.pruned = *pruned;
+    }
+    if (has_vid && !vid && row.number(column + 1) != 0) return std::nullopt;
+    if (has_vid) trunk.native = vid;
+    return trunk;
+  }
+  if (!vid) return std::nullopt;
+  if (mode == "promiscuous") return model::Promiscuous{*vid, *list};
+  const auto secondary = list->size() == 1 ? VlanId::from(std::stoi(list->to_string())) : std::nullopt;
+  if (!secondary) return std::nullopt;
+  if (mode == "isolated") return model::Isolated{*vid, *secondary};
+  if (mode == "community") return model::Community{*vid, *secondary};
+  return std::nullopt;
+}
+
+// Binds the same columns; `connect` is not among them.
+struct PutVlanMode {
+  Statement& statement;
+
+  void bind(const char* mode, std::optional<std::int64_t> vid, const std::string& list, const std::string& pruned) {
+    statement.bind(6, std::string(mode)).bind(9, list).bind(10, pruned);
+    if (vid) {
+      statement.bind(7, *vid);
+    } else {
+      statement.bind(7, std::nullopt);
+    }
+  }
+  static std::string text(VlanId vid) { return std::to_string(vid.raw()); }
+
+  void operator()(const model::Untagged&) { bind("untagged", std::nullopt, "", ""); }
+  void operator()(const model::Access& mode) { bind("access", mode.vid.raw(), "", ""); }
+  void operator()(const model::Trunk& mode) {
+    std::optional<std::int64_t> native;
+    if (mode.native) native = *mode.native ? (*mode.native)->raw() : 0;
+    bind("trunk", native, mode.allowed.to_string(), mode.pruned.to_string());
+  }
+  void operator()(const model::Isolated& mode) { bind("isolated", mode.primary.raw(), text(mode.secondary), ""); }
+  void operator()(const model::Community& mode) { bind("community", mode.primary.raw(), text(mode.secondary), ""); }
+  void operator()(const model::Promiscuous& mode) {
+    bind("promiscuous", mode.primary.raw(), mode.secondaries.to_string(), "");
+  }
+};
+
 Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
   model::Vnic read;
   read.name = row.text(0);
@@ -59,14 +119,21 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
   const auto origin = read_name(row, 4, {model::MacOrigin::dynamic, model::MacOrigin::static_});
   if (!origin) return fail(bad_row(database, "vnic", read.name, fmt::format("MAC origin '{}'", row.text(4))));
   read.mac_origin = *origin;
-  const std::string mode = row.text(5);
-  const auto vid = row.is_null(6) ? std::nullopt : VlanId::from(row.number(6));
-  if (mode == "access" && vid) {
-    read.vlan = model::Access{*vid};
-  } else if (mode != "untagged" || !row.is_null(6)) {
-    return fail(bad_row(database, "vnic", read.name, fmt::format("VLAN mode '{}' with id '{}'", mode, row.text(6))));
+  const auto vlan = read_vlan_mode(row, 5);
+  if (!vlan) {
+    return fail(
+        bad_row(database, "vnic", read.name,
+                fmt::format("VLAN mode '{}' with id '{}' and list '{}'", row.text(5), row.text(6), row.text(8))));
   }
+  read.vlan = *vlan;
   read.connect = row.text(7);
+  read.mac_spoofing = row.number(10) != 0;
+  const std::int64_t limit = row.number(11);
+  if (limit < 1 || limit > model::mac_limit_max) {
+    return fail(bad_row(database, "vnic", read.name, fmt::format("mac_limit {}", limit)));
+  }
+  read.mac_limit = static_cast<std::uint32_t>(limit);
+  read.trust_priority = row.number(12) != 0;
   return read;
 }
 
@@ -83,11 +150,9 @@ Result<void> put_switch(Statement& statement, const model::Switch& put) {
 Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
   statement.bind(1, put.name).bind(2, put.switch_name).bind(3, std::string(to_string(put.kind)));
   statement.bind(4, put.mac.to_string()).bind(5, std::string(to_string(put.mac_origin)));
-  if (const auto* access = std::get_if<model::Access>(&put.vlan)) {
-    statement.bind(6, std::string("access")).bind(7, std::int64_t{access->vid.raw()});
-  } else {
-    statement.bind(6, std::string("untagged")).bind(7, std::nullopt);
-  }
+  std::visit(PutVlanMode{statement}, put.vlan);
+  statement.bind(11, std::int64_t{put.mac_spoofing}).bind(12, std::int64_t{put.mac_limit});
+  statement.bind(13, std::int64_t{put.trust_priority});
   return statement.bind(8, put.connect).run();
 }
 
@@ -164,8 +229,9 @@ Result<void> SqliteStore::load_switches(model::Host& host) {
 }
 
 Result<void> SqliteStore::load_vnics(model::Host& host) {
-  auto rows =
-      database_.prepare("SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect FROM vnics ORDER BY name");
+  auto rows = database_.prepare(
+      "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
+      "mac_limit, trust_priority FROM vnics ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -212,8 +278,9 @@ Result<void> SqliteStore::save(const Change& change) {
     return ok;
   }
   if (auto ok = for_each(database_,
-                         "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect) "
-                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                         "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
+                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority) "
+                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          change.put_vnics, put_vnic);
       !ok) {
     return ok;

@@ -38,6 +38,45 @@ StoredState example() {
   return state;
 }
 
+TEST(SqliteStoreModes, every_vlan_mode_and_guard_comes_back_as_it_was_stored) {
+  const auto vid = [](std::uint16_t raw) { return *VlanId::from(raw); };
+  const auto ids = [](const char* list) { return *VlanSet::parse(list); };
+  const std::vector<model::VlanMode> modes = {
+      model::Untagged{},
+      model::Access{vid(4094)},
+      model::Trunk{ids("1,10-19,4094"), ids("12"), std::optional(vid(10))},
+      model::Trunk{ids("20"), {}, std::optional<VlanId>()},
+      model::Trunk{ids("20"), {}, std::nullopt},
+      model::Isolated{vid(100), vid(101)},
+      model::Community{vid(100), vid(102)},
+      model::Promiscuous{vid(100), ids("101-103")},
+  };
+  StoredState state;
+  state.host.switches["sw1"] = {"sw1", model::SwitchType::internal, "", std::nullopt, 1500};
+  for (std::size_t i = 0; i < modes.size(); ++i) {
+    model::Vnic vnic;
+    vnic.name = "vm" + std::to_string(i);
+    vnic.switch_name = "sw1";
+    vnic.mac = MacAddr::from_uint64(0x020000000001 + i);
+    vnic.vlan = modes[i];
+    vnic.mac_spoofing = i % 2 == 0;
+    vnic.mac_limit = static_cast<std::uint32_t>(1 + i);
+    vnic.trust_priority = i % 3 == 0;
+    state.host.vnics[vnic.name] = vnic;
+  }
+  const TempDir dir;
+  {
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE(store);
+    ASSERT_TRUE((*store)->save(difference({}, state)));
+  }
+  auto store = SqliteStore::open(dir.path());
+  ASSERT_TRUE(store);
+  const auto loaded = (*store)->load();
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  EXPECT_EQ(loaded->host, state.host);
+}
+
 // Runs `sql` on the state file of `dir`, as somebody with a tool of their own would.
 void tamper(const TempDir& dir, const char* sql) {
   auto database = Sqlite::open(dir.path() + "/patchbay.db");

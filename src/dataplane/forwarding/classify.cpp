@@ -12,7 +12,7 @@ using dataplane::DropReason;
 using dataplane::Frame;
 
 constexpr std::uint16_t vid_mask = 0x0FFF;
-constexpr std::uint16_t vid_reserved = 0x0FFF;
+constexpr unsigned priority_shift = 13;
 constexpr std::uint64_t group_bit = std::uint64_t{1} << 40;
 
 std::uint64_t load_mac(const std::uint8_t* at) noexcept {
@@ -35,25 +35,56 @@ void strip_tag(Frame& frame) noexcept {
   frame.size -= static_cast<std::uint32_t>(dataplane::vlan_tag_size);
 }
 
-// The VLAN that the frame's tag names, the tag taken out; vid_untagged without a tag or with a priority tag. Drops the
-// frame where the tag is of another kind, or hides another one.
-std::uint16_t take_tag(Frame& frame) noexcept {
+struct Tag {
+  std::uint16_t vid = vid_untagged;  // also of a frame without a tag
+  std::uint8_t priority = 0;
+};
+
+// What the frame's tag says, the tag taken out. Drops the frame where the tag is of another kind.
+Tag take_tag(Frame& frame) noexcept {
   std::uint16_t tpid = frame.tag_tpid;
   std::uint16_t tci = frame.tag_tci;
   if (tpid == 0) {
     tpid = type_of(frame);
-    if (!is_tpid(tpid)) return vid_untagged;
+    if (!is_tpid(tpid)) return {};
     if (frame.head_size < dataplane::ethernet_header_size + dataplane::vlan_tag_size) {
       drop(frame, DropReason::frame_too_short);
-      return vid_untagged;
+      return {};
     }
     tci = load_be16(frame.head + 14);
     if (tpid == dataplane::tpid_8021q) strip_tag(frame);
   }
-  const auto vid = static_cast<std::uint16_t>(tci & vid_mask);
-  const bool hides_tag = vid == vid_untagged && is_tpid(type_of(frame));
-  if (tpid != dataplane::tpid_8021q || vid == vid_reserved || hides_tag) drop(frame, DropReason::vlan_not_allowed);
-  return vid;
+  const Tag tag{static_cast<std::uint16_t>(tci & vid_mask), static_cast<std::uint8_t>(tci >> priority_shift)};
+  const bool hides_tag = tag.vid == vid_untagged && is_tpid(type_of(frame));
+  if (tpid != dataplane::tpid_8021q || tag.vid == vid_reserved || hides_tag) drop(frame, DropReason::vlan_not_allowed);
+  return tag;
+}
+
+void judge_wire(Frame& frame, std::uint64_t source, const SwitchTable& table) noexcept {
+  const Tag tag = take_tag(frame);
+  frame.vid = tag.vid;
+  frame.priority = tag.priority;
+  if (frame.action == dataplane::Action::drop) return;
+  // A pinned address belongs to its vnic; whoever uses it out there is a loop or an impostor.
+  const SwitchTable::Vnic* const holder = table.pinned(source);
+  if (holder != nullptr && holder->vlans.hears(table.fid(frame.vid))) drop(frame, DropReason::source_mac);
+}
+
+void judge_vnic(Frame& frame, std::uint64_t source, const IngressRule& rule, const SwitchTable& table) noexcept {
+  if (source != rule.mac && (!rule.mac_spoofing || table.pinned(source) != nullptr)) {
+    return drop(frame, DropReason::source_mac);
+  }
+  const Tag tag = take_tag(frame);
+  frame.priority = rule.trust_priority ? tag.priority : std::uint8_t{0};
+  if (frame.action == dataplane::Action::drop) return;
+  if (tag.vid == vid_untagged) {
+    frame.vid = rule.vlans.untagged_vid();
+    if (frame.vid == vid_none) drop(frame, DropReason::vlan_not_allowed);
+    return;
+  }
+  frame.vid = tag.vid;
+  const bool hides_tag = tag.vid == rule.vlans.untagged_vid() && is_tpid(type_of(frame));
+  if (!rule.vlans.is_trunk() || !rule.vlans.hears(tag.vid) || hides_tag) drop(frame, DropReason::vlan_not_allowed);
 }
 
 void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& table) noexcept {
@@ -62,17 +93,12 @@ void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& tabl
   const std::uint64_t source = load_mac(frame.head + 6);
   if (MacAddr::from_uint64(destination).is_reserved()) return drop(frame, DropReason::reserved_address);
   if ((source & group_bit) != 0 || source == 0) return drop(frame, DropReason::source_multicast);
-  if (!rule.uplink && source != rule.mac) return drop(frame, DropReason::source_mac);
-  const std::uint16_t vid = take_tag(frame);
-  if (frame.action == dataplane::Action::drop) return;
   if (rule.uplink) {
-    frame.vid = vid;
-    // A pinned address belongs to its vnic; whoever uses it out there is a loop or an impostor.
-    if (table.lookup(vid, source)) return drop(frame, DropReason::source_mac);
+    judge_wire(frame, source, table);
   } else {
-    frame.vid = rule.vid;
-    if (vid != vid_untagged) return drop(frame, DropReason::vlan_not_allowed);
+    judge_vnic(frame, source, rule, table);
   }
+  if (frame.action == dataplane::Action::drop) return;
   if (frame.size > table.frame_size_limit()) drop(frame, DropReason::oversize);
 }
 
@@ -81,6 +107,17 @@ void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& tabl
 void classify(std::span<Frame> burst, const IngressRule& rule, const SwitchTable& table) noexcept {
   for (Frame& frame : burst) {
     if (frame.action == dataplane::Action::undecided) classify_one(frame, rule, table);
+  }
+}
+
+void learn(std::span<const Frame> burst, const IngressRule& rule, const SwitchTable& table, Seconds now) noexcept {
+  if (rule.learner == nullptr || table.fdb() == nullptr) return;
+  for (const Frame& frame : burst) {
+    if (frame.action != dataplane::Action::undecided) continue;
+    const std::uint64_t source = load_mac(frame.head + 6);
+    // An address that is pinned, in whichever VLAN, is not learned: it has its place.
+    if (source == rule.mac || table.pinned(source) != nullptr) continue;
+    table.fdb()->learn(table.fid(frame.vid), source, *rule.learner, now, table);
   }
 }
 

@@ -3,8 +3,9 @@
 // Theory  Checks run in a fixed order, and the first that fails names the drop:
 //           frame_too_short, reserved_address, source_multicast, source_mac, vlan_not_allowed, oversize.
 //         Inside the switch a frame carries no tag: the tag of its VLAN is taken out here, and ports put one in on the
-//         way out where it belongs. Only the outer tag counts; a frame that would still be tagged after losing a
-//         priority tag is dropped, for what is inside would act as a VLAN of the sender's choice further on.
+//         way out where it belongs. Only the outer tag counts. A frame that would leave without a tag somewhere and
+//         still show one, because it hid a second tag behind a priority tag or behind the tag of a trunk's native VLAN,
+//         is dropped: what is inside would act as a VLAN of the sender's choice further on.
 // Source  IEEE 802.1Q-2018, 6.9 and 8.6; priority-tagged frames count as untagged.
 #pragma once
 #include <span>
@@ -14,7 +15,11 @@
 
 namespace patchbay::forwarding {
 
-// Sets vid, or drops, for each frame of `burst` that is still undecided.
+// Sets vid and priority, or drops, for each frame of `burst` that is still undecided.
 void classify(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table) noexcept;
+
+// Notes where the burst's sources are, if `rule` has a learner. `burst` was classified.
+void learn(std::span<const dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table,
+           Seconds now) noexcept;
 
 }  // namespace patchbay::forwarding

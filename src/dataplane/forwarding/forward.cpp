@@ -15,23 +15,35 @@ void send_to(Frame& frame, PortIndex port, PortIndex ingress) noexcept {
   frame.target = port;
 }
 
-void forward_one(Frame& frame, PortIndex ingress, const SwitchTable& table) noexcept {
+void forward_one(Frame& frame, PortIndex ingress, const SwitchTable& table, Seconds now) noexcept {
   if ((frame.head[0] & 1) != 0) {
     frame.action = Action::flood;
     return;
   }
   const std::uint64_t destination = std::uint64_t{load_be16(frame.head)} << 32 | load_be32(frame.head + 2);
-  if (const auto port = table.lookup(frame.vid, destination)) return send_to(frame, *port, ingress);
+  if (const auto* const vnic = table.pinned(destination); vnic != nullptr) {
+    if (vnic->vlans.hears(frame.vid)) return send_to(frame, vnic->port, ingress);
+  } else if (table.fdb() != nullptr) {
+    const auto learner = table.fdb()->lookup(table.fid(frame.vid), destination, now);
+    const auto* const port = learner ? table.learning_port(*learner) : nullptr;
+    const bool hears = port != nullptr && (port->vlans == nullptr || port->vlans->hears(frame.vid));
+    if (hears) return send_to(frame, port->port, ingress);
+  }
   const auto uplink = table.uplink();
-  if (!uplink || *uplink == ingress) return drop(frame, DropReason::no_destination);
-  send_to(frame, *uplink, ingress);
+  if (!table.spoofing_members().empty()) {
+    frame.action = Action::flood_unknown;
+  } else if (uplink && *uplink != ingress) {
+    send_to(frame, *uplink, ingress);
+  } else {
+    drop(frame, DropReason::no_destination);
+  }
 }
 
 }  // namespace
 
-void forward(std::span<Frame> burst, PortIndex ingress, const SwitchTable& table) noexcept {
+void forward(std::span<Frame> burst, PortIndex ingress, const SwitchTable& table, Seconds now) noexcept {
   for (Frame& frame : burst) {
-    if (frame.action == Action::undecided) forward_one(frame, ingress, table);
+    if (frame.action == Action::undecided) forward_one(frame, ingress, table, now);
   }
 }
 

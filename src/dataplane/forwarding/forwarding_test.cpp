@@ -23,19 +23,25 @@ constexpr const char* outside = "02:aa:00:00:00:01";  // on the wire
 constexpr const char* everyone = "ff:ff:ff:ff:ff:ff";
 constexpr PortIndex wire = 0;
 
+model::VlanMode mode_of(std::uint16_t vid) {
+  return vid == 0 ? model::VlanMode(model::Untagged{}) : model::VlanMode(model::Access{*VlanId::from(vid)});
+}
+
 SwitchTable make_table(bool with_uplink = true) {
-  const SwitchTable::Member members[] = {{1, *MacAddr::parse(vm1), 101},
-                                         {2, *MacAddr::parse(vm2), 101},
-                                         {3, *MacAddr::parse(vm3), 102},
-                                         {4, *MacAddr::parse(plain), vid_untagged}};
-  return {members, with_uplink ? std::optional(wire) : std::nullopt, 1500};
+  const SwitchTable::Member members[] = {{1, *MacAddr::parse(vm1), mode_of(101)},
+                                         {2, *MacAddr::parse(vm2), mode_of(101)},
+                                         {3, *MacAddr::parse(vm3), mode_of(102)},
+                                         {4, *MacAddr::parse(plain), mode_of(0)}};
+  std::optional<SwitchTable::Uplink> uplink;
+  if (with_uplink) uplink = {wire};
+  return {members, uplink, 1500, nullptr};
 }
 
 IngressRule rule_of(PortIndex port) {
   constexpr std::uint16_t vid[] = {0, 101, 101, 102, 0};
   constexpr const char* mac[] = {nullptr, vm1, vm2, vm3, plain};
   if (port == wire) return {.uplink = true};
-  return {.uplink = false, .vid = vid[port], .mac = MacAddr::parse(mac[port])->to_uint64()};
+  return {.uplink = false, .mac = MacAddr::parse(mac[port])->to_uint64(), .vlans = PortVlans::of(mode_of(vid[port]))};
 }
 
 struct Case {
@@ -60,7 +66,7 @@ void run(const Case& test, const SwitchTable& table) {
   frame.tag_tpid = test.tpid;
   frame.tag_tci = test.tci;
   classify({&frame, 1}, rule_of(test.from), table);
-  forward({&frame, 1}, test.from, table);
+  forward({&frame, 1}, test.from, table, 0);
   ASSERT_EQ(frame.action, test.action) << to_string(frame.reason);
   if (test.action == Action::drop) {
     EXPECT_STREQ(to_string(frame.reason), to_string(test.reason));
@@ -228,17 +234,22 @@ TEST(Forwarding, drops_unknown_unicast_where_there_is_no_uplink) {
   run({"no uplink", 1, ethernet(outside, vm1), Action::drop, DropReason::no_destination}, make_table(false));
 }
 
-TEST(SwitchTable, keeps_equal_addresses_of_different_vlans_apart) {
+TEST(SwitchTable, finds_pinned_addresses_and_who_hears_a_vlan) {
   std::vector<SwitchTable::Member> members;
   for (std::uint16_t vid = 1; vid <= 1000; ++vid) {
-    members.push_back({vid, MacAddr::from_uint64(0x020000000001 + vid % 7), vid});
+    members.push_back({vid, MacAddr::from_uint64(0x020000000000U + vid * 256U), mode_of(vid)});
   }
-  const SwitchTable table(members, std::nullopt, 1500);
+  const SwitchTable table(members, std::nullopt, 1500, nullptr);
   for (const auto& member : members) {
-    EXPECT_EQ(table.lookup(member.vid, member.mac.to_uint64()), member.port);
-    ASSERT_EQ(table.members(member.vid).size(), 1U);
+    const auto* const found = table.pinned(member.mac.to_uint64());
+    ASSERT_NE(found, nullptr);
+    EXPECT_EQ(found->port, member.port);
+    const auto vid = static_cast<std::uint16_t>(member.port);
+    EXPECT_TRUE(found->vlans.hears(vid));
+    EXPECT_FALSE(found->vlans.hears(static_cast<std::uint16_t>(vid + 1)));
+    ASSERT_EQ(table.members(vid).size(), 1U);
   }
-  EXPECT_EQ(table.lookup(1001, members[0].mac.to_uint64()), std::nullopt);
+  EXPECT_EQ(table.pinned(0x020000000001), nullptr);
   EXPECT_TRUE(table.members(1001).empty());
 }
 

@@ -56,7 +56,8 @@ struct Segment {
 };
 
 // What is to become of a frame; set once, by the first stage that decides.
-enum class Action : std::uint8_t { undecided, drop, unicast, flood };
+// flood: to all who hear the VLAN, and the uplink. flood_unknown: to those of them that take in unknown addresses.
+enum class Action : std::uint8_t { undecided, drop, unicast, flood, flood_unknown };
 
 struct Frame {
   std::uint8_t* head = nullptr;   // first bytes of the frame, from the destination address on
@@ -64,8 +65,11 @@ struct Frame {
   std::uint32_t size = 0;         // of the whole frame, without FCS
   const Segment* rest = nullptr;  // where the bytes after the head lie: exactly size - head_size of them
   std::uint16_t rest_count = 0;
-  std::uint16_t vid = 0;       // VLAN inside the switch; 0: untagged. Valid once the ingress policy has run
-  std::uint16_t tag_tpid = 0;  // an 802.1Q tag that the kernel took out of the bytes; 0: none
+  std::uint16_t vid = 0;      // VLAN inside the switch; 0: untagged. Valid once the ingress policy has run
+  std::uint8_t priority = 0;  // 802.1p, 0 to 7; likewise
+  // A tag beside the bytes; tpid 0: none. On the way in: one that the kernel took out. On the way out: one that the port
+  // has to put in.
+  std::uint16_t tag_tpid = 0;
   std::uint16_t tag_tci = 0;
   Action action = Action::undecided;
   DropReason reason = DropReason::no_destination;  // with Action::drop
@@ -75,6 +79,11 @@ struct Frame {
 inline void drop(Frame& frame, DropReason reason) noexcept {
   frame.action = Action::drop;
   frame.reason = reason;
+}
+
+// Bytes on the way out, the tag included.
+[[nodiscard]] inline std::uint32_t tagged_size(const Frame& frame) noexcept {
+  return frame.size + (frame.tag_tpid != 0 ? static_cast<std::uint32_t>(vlan_tag_size) : 0U);
 }
 
 // Room for one burst: the frames, private heads and segment lists for ports that need them.

@@ -20,6 +20,8 @@ class FakePort final : public Port {
     std::array<std::uint8_t, frame_bytes> data{};
     std::size_t size = 0;
     std::uint16_t vid = 0;  // of a frame that was sent: the VLAN it left the switch in
+    bool tagged = false;    // the tag that it leaves with, and what that says
+    std::uint16_t tci = 0;
     [[nodiscard]] std::string text() const { return {reinterpret_cast<const char*>(data.data()), size}; }
   };
 
@@ -76,6 +78,8 @@ class FakePort final : public Port {
         bytes.size += frame.rest[i].size;
       }
       bytes.vid = frame.vid;
+      bytes.tagged = frame.tag_tpid != 0;
+      bytes.tci = bytes.tagged ? frame.tag_tci : std::uint16_t{0};
       count_egress(frame.size);
     }
     return done;

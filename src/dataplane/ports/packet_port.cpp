@@ -152,9 +152,9 @@ void PacketPort::prepare_message(std::size_t i, const Frame& frame) noexcept {
   auto& iov = iovs_[i];
   std::size_t n = 0;
   iov[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
-  if (frame.vid != 0) {
-    store_be16(tags_[i].data(), tpid_8021q);
-    store_be16(tags_[i].data() + 2, frame.vid);
+  if (frame.tag_tpid != 0) {
+    store_be16(tags_[i].data(), frame.tag_tpid);
+    store_be16(tags_[i].data() + 2, frame.tag_tci);
     iov[n++] = {frame.head, addresses};
     iov[n++] = {tags_[i].data(), vlan_tag_size};
     iov[n++] = {frame.head + addresses, frame.head_size - addresses};

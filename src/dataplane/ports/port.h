@@ -72,6 +72,7 @@ class Port {
   void count_drop(DropReason reason, std::uint64_t frames = 1) noexcept {
     drops_[static_cast<std::size_t>(reason)].add(frames);
   }
+  void note_refused_source(std::uint64_t mac) noexcept { refused_source_.store(mac, std::memory_order_relaxed); }
   void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
 
   // Frames of this port wait because the uplink is full. The worker's own note.
@@ -90,6 +91,7 @@ class Port {
   std::atomic<PortFault> fault_ = PortFault::none;
   Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_;
   std::array<Counter, drop_reason_count> drops_;
+  std::atomic<std::uint64_t> refused_source_ = 0;  // 0: none yet
 };
 
 }  // namespace patchbay::dataplane

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/byte_order.h"
+
 namespace patchbay::dataplane {
 namespace {
 
@@ -143,7 +145,7 @@ Put GuestQueues::gather(std::uint64_t needed) noexcept {
 
 Put GuestQueues::put(const Frame& frame) noexcept {
   if (!to_guest_) return Put::ring_full;
-  const std::uint64_t needed = std::uint64_t{header_size_} + frame.size;
+  const std::uint64_t needed = std::uint64_t{header_size_} + tagged_size(frame);
   if (const Put gathered = gather(needed); gathered != Put::delivered) return gathered;
   write(frame);
   std::uint64_t left = needed;
@@ -162,7 +164,17 @@ void GuestQueues::write(const Frame& frame) noexcept {
   std::memcpy(header_bytes, &header, sizeof header_bytes);
   Writer writer(segments_.data());
   writer.put(header_bytes, header_size_);
-  writer.put(frame.head, frame.head_size);
+  if (frame.tag_tpid != 0) {
+    constexpr std::uint32_t addresses = 12;
+    std::uint8_t tag[vlan_tag_size];
+    store_be16(tag, frame.tag_tpid);
+    store_be16(tag + 2, frame.tag_tci);
+    writer.put(frame.head, addresses);
+    writer.put(tag, sizeof tag);
+    writer.put(frame.head + addresses, frame.head_size - addresses);
+  } else {
+    writer.put(frame.head, frame.head_size);
+  }
   for (std::size_t i = 0; i < frame.rest_count; ++i) writer.put(frame.rest[i].data, frame.rest[i].size);
 }
 

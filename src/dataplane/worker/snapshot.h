@@ -1,4 +1,5 @@
-// What a worker forwards by: its ports, how to judge what comes in, and the switches' tables. Immutable once published.
+// What a worker forwards by: its ports, how to judge what comes in, and the switches' tables. Immutable once published
+// (the Fdb and Learners it points to are the worker's to write).
 #pragma once
 #include <algorithm>
 #include <vector>

@@ -10,8 +10,10 @@
 
 #include <array>
 #include <cerrno>
+#include <ctime>
 #include <utility>
 
+#include "base/byte_order.h"
 #include "dataplane/forwarding/classify.h"
 #include "dataplane/forwarding/forward.h"
 
@@ -26,6 +28,17 @@ constexpr std::size_t uplink_bursts = 8;
 // Descriptors that only epoll can report on (taps, a socket that may send again) are looked at every so many busy
 // passes.
 constexpr unsigned passes_between_events = 16;
+
+std::uint64_t load_mac(const std::uint8_t* at) noexcept {
+  return std::uint64_t{load_be16(at)} << 32 | load_be32(at + 2);
+}
+
+// Read from the page that the kernel shares with all: no system call.
+forwarding::Seconds seconds_now() noexcept {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<forwarding::Seconds>(now.tv_sec);
+}
 
 }  // namespace
 
@@ -117,6 +130,7 @@ void Worker::run() noexcept {
 std::size_t Worker::poll_once() noexcept {
   const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
   if (snapshot == nullptr) return 0;
+  now_ = seconds_now();
   std::size_t frames = 0;
   const std::size_t count = snapshot->entries.size();
   // Each pass starts at another port, so that the room in a slow uplink goes round.
@@ -145,7 +159,8 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   const std::span frames(burst_.frames.data(), count);
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   forwarding::classify(frames, entry.rule, table);
-  forwarding::forward(frames, index, table);
+  forwarding::learn(frames, entry.rule, table, now_);
+  forwarding::forward(frames, index, table, now_);
   const std::size_t done = send(snapshot, index, count);
   port.stalled = done < count;
   std::uint64_t bytes = 0;
@@ -165,11 +180,13 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
         ++at;
       const std::size_t sent = send_run(snapshot, begin, at - begin);
       if (sent < at - begin) return begin + sent;
-    } else if (frame.action == Action::flood) {
+    } else if (frame.action == Action::flood || frame.action == Action::flood_unknown) {
       if (!flood(snapshot, ingress, at)) return at;
       ++at;
     } else {
-      snapshot.entries[ingress].port->count_drop(frame.reason);
+      Port& port = *snapshot.entries[ingress].port;
+      port.count_drop(frame.reason);
+      if (frame.reason == DropReason::source_mac) port.note_refused_source(load_mac(frame.head + 6));
       ++at;
     }
   }
@@ -178,22 +195,40 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
 
 std::size_t Worker::send_run(const Snapshot& snapshot, std::size_t begin, std::size_t count) noexcept {
   const Snapshot::Entry& egress = snapshot.entries[burst_.frames[begin].target];
-  return egress.port->send(std::span<const Frame>(burst_.frames).subspan(begin, count));
+  const auto frames = std::span(burst_.frames).subspan(begin, count);
+  for (Frame& frame : frames) forwarding::set_egress_tag(frame, egress.rule);
+  return egress.port->send(frames);
+}
+
+bool Worker::send_copy(const Snapshot& snapshot, PortIndex target, Frame& frame) noexcept {
+  const Snapshot::Entry& egress = snapshot.entries[target];
+  forwarding::set_egress_tag(frame, egress.rule);
+  return egress.port->send(std::span<const Frame>(&frame, 1)) != 0;
 }
 
 bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) noexcept {
   const forwarding::SwitchTable& table = snapshot.switches[snapshot.entries[ingress].switch_index];
-  const std::span<const Frame> frame(&burst_.frames[at], 1);
+  Frame& frame = burst_.frames[at];
   std::uint64_t deliveries = 0;
   // The uplink first: if it is full the frame waits as a whole, and no vnic gets it twice.
   if (const auto uplink = table.uplink(); uplink && *uplink != ingress) {
-    if (snapshot.entries[*uplink].port->send(frame) == 0) return false;
+    if (!send_copy(snapshot, *uplink, frame)) return false;
     ++deliveries;
   }
-  for (const PortIndex member : table.members(frame[0].vid)) {
-    if (member == ingress) continue;
-    static_cast<void>(snapshot.entries[member].port->send(frame));  // vnics take or drop, they never hold up
+  const auto deliver = [&](PortIndex member) {
+    if (member == ingress) return;
+    static_cast<void>(send_copy(snapshot, member, frame));  // vnics take or drop, they never hold up
     ++deliveries;
+  };
+  if (frame.action == Action::flood) {
+    for (const PortIndex member : table.members(frame.vid)) deliver(member);
+    for (const auto& member : table.wide_members()) {
+      if (member.vlans.hears(frame.vid)) deliver(member.port);
+    }
+  } else {
+    for (const auto& member : table.spoofing_members()) {
+      if (member.vlans.hears(frame.vid)) deliver(member.port);
+    }
   }
   Port& port = *snapshot.entries[ingress].port;
   if (deliveries == 0) {

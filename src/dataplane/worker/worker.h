@@ -1,6 +1,6 @@
 // A worker: one thread that moves the frames of its ports from arrival to delivery, and sleeps when there are none.
 //
-// Theory  poll_once() is one pass over all ports: receive, classify, forward, send; then flush. A pass uses one
+// Theory  poll_once() is one pass over all ports: receive, classify, learn, forward, send; then flush. A pass uses one
 //         snapshot. After a few passes without a frame the worker asks every port to wake it, looks once more, and
 //         sleeps on their descriptors; while it sleeps it is offline for grace periods. No timers.
 // Limits  burst_max frames a port and pass.
@@ -48,6 +48,7 @@ class Worker {
   // Hands the burst on; the number of its frames that are done with, which is all of them unless the uplink is full.
   [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t count) noexcept;
   [[nodiscard]] std::size_t send_run(const Snapshot& snapshot, std::size_t begin, std::size_t count) noexcept;
+  [[nodiscard]] bool send_copy(const Snapshot& snapshot, forwarding::PortIndex target, Frame& frame) noexcept;
   [[nodiscard]] bool flood(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t at) noexcept;
   // The port's frames wait for an uplink that is still full.
   [[nodiscard]] static bool held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept;
@@ -64,7 +65,8 @@ class Worker {
   std::atomic<bool> stop_ = false;
   std::atomic<const Snapshot*> snapshot_ = nullptr;  // control writes, the worker reads
   Burst burst_;
-  std::size_t first_ = 0;  // the port at which the last pass started
+  forwarding::Seconds now_ = 0;  // of this pass
+  std::size_t first_ = 0;        // the port at which the last pass started
   Counter busy_cycles_, idle_cycles_, frames_, sleeps_;
 };
 

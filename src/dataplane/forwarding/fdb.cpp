@@ -1,0 +1,146 @@
+#include "dataplane/forwarding/fdb.h"
+
+#include <bit>
+
+#include "dataplane/forwarding/tables.h"
+
+namespace patchbay::forwarding {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr std::uint64_t mac_mask = 0xFFFFFFFFFFFF;
+
+std::uint64_t key_of(std::uint16_t fid, std::uint64_t mac) noexcept {
+  return std::uint64_t{fid} << 48 | mac;
+}
+std::uint64_t value_of(LearnerId learner, Seconds seen) noexcept {
+  return std::uint64_t{learner} << 32 | seen;
+}
+LearnerId learner_of(std::uint64_t value) noexcept {
+  return static_cast<LearnerId>(value >> 32);
+}
+Seconds seen_of(std::uint64_t value) noexcept {
+  return static_cast<Seconds>(value);
+}
+bool is_old(std::uint64_t value, Seconds now) noexcept {
+  return now - seen_of(value) > ageing_s;
+}
+
+// The finalizer of MurmurHash3: every bit of the key moves every bit of the result.
+std::uint64_t mix(std::uint64_t key) noexcept {
+  key ^= key >> 33;
+  key *= 0xFF51AFD7ED558CCD;
+  key ^= key >> 33;
+  key *= 0xC4CEB9FE1A85EC53;
+  return key ^ key >> 33;
+}
+
+}  // namespace
+
+Fdb::Fdb(std::uint32_t entries_max) {
+  // Twice the room, for the buckets fill unevenly.
+  const std::size_t count = std::bit_ceil((std::size_t{entries_max} * 2 + ways - 1) / ways);
+  buckets_ = std::make_unique<Bucket[]>(count);
+  mask_ = count - 1;
+}
+
+std::array<std::size_t, 2> Fdb::buckets_of(std::uint64_t key) const noexcept {
+  const std::uint64_t hash = mix(key);
+  return {static_cast<std::size_t>(hash) & mask_, static_cast<std::size_t>(hash >> 32) & mask_};
+}
+
+bool Fdb::is_dead(const Entry& entry, Seconds now, const SwitchTable& table) noexcept {
+  const std::uint64_t value = entry.value.load(relaxed);
+  return is_old(value, now) || table.learning_port(learner_of(value)) == nullptr;
+}
+
+void Fdb::release(Entry& entry, const SwitchTable& table) noexcept {
+  if (entry.key.load(relaxed) == 0) return;
+  const auto* const port = table.learning_port(learner_of(entry.value.load(relaxed)));
+  if (port != nullptr) port->learner->count_.store(port->learner->count() - 1, relaxed);
+  entry.key.store(0, relaxed);
+}
+
+// Of the two buckets the one with more room, which keeps both from filling up long before the table does.
+Fdb::Place Fdb::find_place(std::uint64_t key, Seconds now, const SwitchTable& table) noexcept {
+  Place place;
+  std::size_t most_room = 0;
+  for (const std::size_t bucket : buckets_of(key)) {
+    std::size_t room = 0;
+    Entry* free = nullptr;
+    for (Entry& entry : buckets_[bucket].entries) {
+      const std::uint64_t there = entry.key.load(relaxed);
+      if (there == key) return {&entry, true};
+      if (there != 0 && !is_dead(entry, now, table)) continue;
+      ++room;
+      free = &entry;
+    }
+    if (room <= most_room) continue;
+    most_room = room;
+    place.entry = free;
+  }
+  return place;
+}
+
+Learned Fdb::refuse(Learner& by) noexcept {
+  by.refused_.store(by.refused() + 1, relaxed);
+  return Learned::full;
+}
+
+Learned Fdb::learn(std::uint16_t fid, std::uint64_t mac, Learner& by, Seconds now, const SwitchTable& table) noexcept {
+  const std::uint64_t key = key_of(fid, mac);
+  const Place place = find_place(key, now, table);
+  if (place.found) {
+    const std::uint64_t value = place.entry->value.load(relaxed);
+    if (learner_of(value) == by.id()) {
+      if (seen_of(value) != now) place.entry->value.store(value_of(by.id(), now), relaxed);
+      return Learned::refreshed;
+    }
+  }
+  if (by.count() >= by.limit()) sweep(now, table);
+  if (place.entry == nullptr || by.count() >= by.limit()) return refuse(by);
+  release(*place.entry, table);
+  place.entry->value.store(value_of(by.id(), now), relaxed);
+  place.entry->key.store(key, relaxed);
+  by.count_.store(by.count() + 1, relaxed);
+  return place.found ? Learned::moved : Learned::fresh;
+}
+
+void Fdb::sweep(Seconds now, const SwitchTable& table) noexcept {
+  constexpr std::size_t buckets_a_sweep = 8;
+  for (std::size_t i = 0; i < buckets_a_sweep; ++i) {
+    for (Entry& entry : buckets_[swept_].entries) {
+      if (entry.key.load(relaxed) != 0 && is_dead(entry, now, table)) release(entry, table);
+    }
+    swept_ = (swept_ + 1) & mask_;
+  }
+}
+
+std::optional<LearnerId> Fdb::lookup(std::uint16_t fid, std::uint64_t mac, Seconds now) const noexcept {
+  const std::uint64_t key = key_of(fid, mac);
+  for (const std::size_t bucket : buckets_of(key)) {
+    for (const Entry& entry : buckets_[bucket].entries) {
+      if (entry.key.load(relaxed) != key) continue;
+      const std::uint64_t value = entry.value.load(relaxed);
+      if (is_old(value, now)) return std::nullopt;
+      return learner_of(value);
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<Fdb::View> Fdb::entries(Seconds now) const {
+  std::vector<View> views;
+  for (std::size_t bucket = 0; bucket <= mask_; ++bucket) {
+    for (const Entry& entry : buckets_[bucket].entries) {
+      const std::uint64_t key = entry.key.load(relaxed);
+      const std::uint64_t value = entry.value.load(relaxed);
+      if (key == 0 || is_old(value, now) || entry.key.load(relaxed) != key) continue;
+      views.push_back({static_cast<std::uint16_t>(key >> 48), MacAddr::from_uint64(key & mac_mask), learner_of(value),
+                       now - seen_of(value)});
+    }
+  }
+  return views;
+}
+
+}  // namespace patchbay::forwarding

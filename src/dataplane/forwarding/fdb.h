@@ -1,0 +1,103 @@
+// Forwarding database: behind which port each (VLAN, address) of one switch was last heard of. Only what may move is in
+// it: addresses behind vnics with MAC spoofing, and on the wire. A vnic's own address is pinned and never learned.
+//
+// Theory  Buckets of eight entries, two cache lines; an address may lie in either of two buckets, and goes into the one
+//         with more room, which lets a table that is half full find room for every address (at four entries a bucket
+//         some found none), without chains to walk or to mend. A sighting refreshes an entry's time
+//         at most once a second. Entries name their port by the id of its Learner, which is used once: when a port
+//         goes, or its mode changes, its entries mean nothing any more and their places are free, without a sweep.
+//         Nothing runs on a timer: an entry is too old when somebody looks, and its place is taken when it is needed.
+//         Each learner has a limit, so that one guest with many addresses cannot push out the others'.
+// Limits  entries_max, and each learner's. Where there is no room an address is not learned (counted), and frames for it
+//         go where frames for unknown addresses go. ageing_s seconds without a sighting, and an entry is forgotten.
+// Threads learn(), lookup(): the one worker that owns it. for_each(): any, and may see an entry that is being replaced.
+// Source  IEEE 802.1Q-2018, 8.7 (learning) and 8.8 (the FDB); two choices: Mitzenmacher, 2001.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/mac_addr.h"
+
+namespace patchbay::forwarding {
+
+class SwitchTable;
+using LearnerId = std::uint32_t;  // not zero, never used twice
+using Seconds = std::uint32_t;    // of a clock that does not jump; wraps after 136 years
+
+inline constexpr Seconds ageing_s = 300;
+
+// A port's share of an Fdb. Control makes and keeps it; the worker writes the counts.
+class Learner {
+ public:
+  Learner(LearnerId id, std::uint32_t limit) noexcept : id_(id), limit_(limit) {}
+  [[nodiscard]] LearnerId id() const noexcept { return id_; }
+  [[nodiscard]] std::uint32_t limit() const noexcept { return limit_; }
+  [[nodiscard]] std::uint32_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t refused() const noexcept { return refused_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Fdb;
+  const LearnerId id_;
+  const std::uint32_t limit_;
+  std::atomic<std::uint32_t> count_ = 0;
+  std::atomic<std::uint64_t> refused_ = 0;
+};
+
+enum class Learned : std::uint8_t { fresh, moved, refreshed, full };
+
+class Fdb {
+ public:
+  static constexpr std::uint32_t entries_max_max = 1U << 20;
+
+  // Room for `entries_max` (1 to entries_max_max) addresses, allocated here and never again.
+  explicit Fdb(std::uint32_t entries_max);
+
+  // Notes that `mac`, an individual address, was heard of behind `by` in VLAN `fid`. `table` knows the other learners.
+  Learned learn(std::uint16_t fid, std::uint64_t mac, Learner& by, Seconds now, const SwitchTable& table) noexcept;
+
+  // Behind whom `mac` is; nothing if that is not known, or not any more.
+  [[nodiscard]] std::optional<LearnerId> lookup(std::uint16_t fid, std::uint64_t mac, Seconds now) const noexcept;
+
+  struct View {
+    std::uint16_t fid = 0;
+    MacAddr mac;
+    LearnerId learner = 0;
+    Seconds age = 0;
+  };
+  // Everything that lookup() would find.
+  [[nodiscard]] std::vector<View> entries(Seconds now) const;
+
+ private:
+  struct Entry {
+    std::atomic<std::uint64_t> key{0};    // fid and address; 0: free
+    std::atomic<std::uint64_t> value{0};  // learner and time of the last sighting
+  };
+  static constexpr std::size_t ways = 8;
+  struct alignas(64) Bucket {
+    std::array<Entry, ways> entries;
+  };
+  struct Place {
+    Entry* entry = nullptr;  // the address's own, or the one to take; null: no room
+    bool found = false;
+  };
+
+  [[nodiscard]] std::array<std::size_t, 2> buckets_of(std::uint64_t key) const noexcept;
+  [[nodiscard]] Place find_place(std::uint64_t key, Seconds now, const SwitchTable& table) noexcept;
+  [[nodiscard]] static bool is_dead(const Entry& entry, Seconds now, const SwitchTable& table) noexcept;
+  // Takes the entry off its learner's count, if that is still there.
+  static void release(Entry& entry, const SwitchTable& table) noexcept;
+  // Frees dead entries of the next few buckets.
+  void sweep(Seconds now, const SwitchTable& table) noexcept;
+  static Learned refuse(Learner& by) noexcept;
+
+  std::unique_ptr<Bucket[]> buckets_;
+  std::size_t mask_ = 0;
+  std::size_t swept_ = 0;  // the bucket that sweep() goes on with
+};
+
+}  // namespace patchbay::forwarding
