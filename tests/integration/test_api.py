@@ -170,7 +170,7 @@ def vid(value):
     ("POST", "/v1/vnics", vid(-1), 400, "invalid", "-1"),
     ("POST", "/v1/vnics", vid(1.5), 400, "invalid", "1.5"),
     ("POST", "/v1/vnics", vid("101"), 400, "invalid", "vlan.vid"),
-    ("POST", "/v1/vnics", {**VNIC, "vlan": {"mode": "trunk"}}, 400, "invalid", "vlan.mode"),
+    ("POST", "/v1/vnics", {**VNIC, "vlan": {"mode": "hybrid"}}, 400, "invalid", "vlan.mode"),
     ("POST", "/v1/vnics", {"name": "new", "switch": "lab", "vlan": {"mode": "access", "vid": 8}}, 400, "invalid", "7"),
     ("POST", "/v1/vnics", {**VNIC, "mac": MAC}, 409, "exists", "web"),
     ("POST", "/v1/vnics", {**VNIC, "mac": "01:00:5e:00:00:01"}, 400, "invalid", "multicast"),
