@@ -79,17 +79,11 @@ inline UniqueFd new_plain_file() {
   return UniqueFd(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
 }
 
-inline std::size_t entries_in(const char* directory) {
-  std::size_t count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory)) ++count;
-  return count;
-}
-// Descriptors that this process has open, and threads that it runs: a thread that closes a descriptor still counts.
+// Descriptors that this process has open.
 inline std::size_t open_descriptors() {
-  return entries_in("/proc/self/fd");
-}
-inline std::size_t running_threads() {
-  return entries_in("/proc/self/task");
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
+  return count;
 }
 
 // Turns the event loop until `condition` holds; false if it does not within `at_most`.

@@ -440,10 +440,8 @@ TEST_F(EndpointTest, may_be_deleted_from_its_own_notice) {
 }
 
 TEST_F(EndpointTest, random_bytes_and_messages_leak_no_descriptor) {
-  const std::size_t threads = test::running_threads();
   static_cast<void>(listen(path));  // the event loop makes descriptors of its own at first use
-  // Sockets and foreign descriptors are closed by threads of their own.
-  ASSERT_TRUE(until([&] { return test::running_threads() == threads; }));
+  // May still count the socket of the line above, which a thread of its own closes.
   const std::size_t before = test::open_descriptors();
   {
     const auto endpoint = listen(path);
@@ -467,8 +465,9 @@ TEST_F(EndpointTest, random_bytes_and_messages_leak_no_descriptor) {
   EXPECT_TRUE(dataplane.links.empty());
   loop.restart();
   loop.poll();
-  ASSERT_TRUE(until([&] { return test::running_threads() == threads; }));
-  EXPECT_EQ(test::open_descriptors(), before);
+  // Foreign descriptors are closed by threads of their own.
+  EXPECT_TRUE(until([&] { return test::open_descriptors() <= before; }))
+      << test::open_descriptors() << " now, " << before << " before";
 }
 
 }  // namespace
