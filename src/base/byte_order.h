@@ -40,6 +40,10 @@ class Be32 {
   std::memcpy(&wire, at, sizeof wire);
   return wire.host();
 }
+// Six bytes, as an Ethernet address has.
+[[nodiscard]] inline std::uint64_t load_be48(const std::uint8_t* at) noexcept {
+  return std::uint64_t{load_be16(at)} << 32 | load_be32(at + 2);
+}
 inline void store_be16(void* at, std::uint16_t host) noexcept {
   const Be16 wire(host);
   std::memcpy(at, &wire, sizeof wire);

@@ -1,19 +1,8 @@
 #include "dataplane/learning.h"
 
 #include <algorithm>
-#include <ctime>
 
 namespace patchbay::dataplane {
-namespace {
-
-forwarding::Seconds seconds_now() noexcept {
-  timespec now = {};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<forwarding::Seconds>(now.tv_sec);
-}
-
-}  // namespace
-
 void Learning::prepare(const Layout& layout) {
   switches_.clear();
   for (auto& [port, kept] : kept_) kept.wanted = false;
@@ -74,7 +63,7 @@ std::vector<LearnedAddress> Learning::addresses(const std::string& switch_name) 
     if (kept.wanted && kept.switch_name == switch_name) ports[kept.learner->id()] = port;
   }
   std::vector<LearnedAddress> addresses;
-  for (const auto& entry : fdb->entries(seconds_now())) {
+  for (const auto& entry : fdb->entries(forwarding::seconds_now())) {
     const auto port = ports.find(entry.learner);
     if (port == ports.end()) continue;  // void
     addresses.push_back({entry.fid, entry.mac, PortId{port->second}, entry.age});

@@ -15,10 +15,6 @@ constexpr std::uint16_t vid_mask = 0x0FFF;
 constexpr unsigned priority_shift = 13;
 constexpr std::uint64_t group_bit = std::uint64_t{1} << 40;
 
-std::uint64_t load_mac(const std::uint8_t* at) noexcept {
-  return std::uint64_t{load_be16(at)} << 32 | load_be32(at + 2);
-}
-
 bool is_tpid(std::uint16_t type) noexcept {
   return type == dataplane::tpid_8021q || type == dataplane::tpid_8021ad || type == dataplane::tpid_9100;
 }
@@ -89,8 +85,8 @@ void judge_vnic(Frame& frame, std::uint64_t source, const IngressRule& rule, con
 
 void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& table) noexcept {
   if (frame.size < dataplane::ethernet_header_size) return drop(frame, DropReason::frame_too_short);
-  const std::uint64_t destination = load_mac(frame.head);
-  const std::uint64_t source = load_mac(frame.head + 6);
+  const std::uint64_t destination = load_be48(frame.head);
+  const std::uint64_t source = load_be48(frame.head + 6);
   if (MacAddr::from_uint64(destination).is_reserved()) return drop(frame, DropReason::reserved_address);
   if ((source & group_bit) != 0 || source == 0) return drop(frame, DropReason::source_multicast);
   if (rule.uplink) {
@@ -114,7 +110,7 @@ void learn(std::span<const Frame> burst, const IngressRule& rule, const SwitchTa
   if (rule.learner == nullptr || table.fdb() == nullptr) return;
   for (const Frame& frame : burst) {
     if (frame.action != dataplane::Action::undecided) continue;
-    const std::uint64_t source = load_mac(frame.head + 6);
+    const std::uint64_t source = load_be48(frame.head + 6);
     // An address that is pinned, in whichever VLAN, is not learned: it has its place.
     if (source == rule.mac || table.pinned(source) != nullptr) continue;
     table.fdb()->learn(table.fid(frame.vid), source, *rule.learner, now, table);

@@ -1,6 +1,7 @@
 #include "dataplane/forwarding/fdb.h"
 
 #include <bit>
+#include <ctime>
 
 #include "dataplane/forwarding/tables.h"
 
@@ -36,6 +37,12 @@ std::uint64_t mix(std::uint64_t key) noexcept {
 }
 
 }  // namespace
+
+Seconds seconds_now() noexcept {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<Seconds>(now.tv_sec);
+}
 
 Fdb::Fdb(std::uint32_t entries_max) {
   // Twice the room, for the buckets fill unevenly.

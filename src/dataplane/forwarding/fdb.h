@@ -31,6 +31,9 @@ using Seconds = std::uint32_t;    // of a clock that does not jump; wraps after 
 
 inline constexpr Seconds ageing_s = 300;
 
+// That clock now. Read from the page that the kernel shares with all: no system call.
+[[nodiscard]] Seconds seconds_now() noexcept;
+
 // A port's share of an Fdb. Control makes and keeps it; the worker writes the counts.
 class Learner {
  public:

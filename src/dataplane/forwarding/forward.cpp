@@ -20,7 +20,7 @@ void forward_one(Frame& frame, PortIndex ingress, const SwitchTable& table, Seco
     frame.action = Action::flood;
     return;
   }
-  const std::uint64_t destination = std::uint64_t{load_be16(frame.head)} << 32 | load_be32(frame.head + 2);
+  const std::uint64_t destination = load_be48(frame.head);
   if (const auto* const vnic = table.pinned(destination); vnic != nullptr) {
     if (vnic->vlans.hears(frame.vid)) return send_to(frame, vnic->port, ingress);
   } else if (table.fdb() != nullptr) {

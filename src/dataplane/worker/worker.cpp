@@ -10,7 +10,6 @@
 
 #include <array>
 #include <cerrno>
-#include <ctime>
 #include <utility>
 
 #include "base/byte_order.h"
@@ -28,17 +27,6 @@ constexpr std::size_t uplink_bursts = 8;
 // Descriptors that only epoll can report on (taps, a socket that may send again) are looked at every so many busy
 // passes.
 constexpr unsigned passes_between_events = 16;
-
-std::uint64_t load_mac(const std::uint8_t* at) noexcept {
-  return std::uint64_t{load_be16(at)} << 32 | load_be32(at + 2);
-}
-
-// Read from the page that the kernel shares with all: no system call.
-forwarding::Seconds seconds_now() noexcept {
-  timespec now = {};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<forwarding::Seconds>(now.tv_sec);
-}
 
 }  // namespace
 
@@ -130,7 +118,7 @@ void Worker::run() noexcept {
 std::size_t Worker::poll_once() noexcept {
   const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
   if (snapshot == nullptr) return 0;
-  now_ = seconds_now();
+  now_ = forwarding::seconds_now();
   std::size_t frames = 0;
   const std::size_t count = snapshot->entries.size();
   // Each pass starts at another port, so that the room in a slow uplink goes round.
@@ -186,7 +174,7 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
     } else {
       Port& port = *snapshot.entries[ingress].port;
       port.count_drop(frame.reason);
-      if (frame.reason == DropReason::source_mac) port.note_refused_source(load_mac(frame.head + 6));
+      if (frame.reason == DropReason::source_mac) port.note_refused_source(load_be48(frame.head + 6));
       ++at;
     }
   }
