@@ -57,7 +57,9 @@ Error system_error(const std::string& what, int errno_value) {
     default:
       break;
   }
-  return Error{code, what + ": " + std::strerror(errno_value)};
+  // The one cause whose way out is always the same.
+  const char* const way_out = errno_value == EMFILE ? "; raise the limit of open files (LimitNOFILE=, ulimit -n)" : "";
+  return Error{code, what + ": " + std::strerror(errno_value) + way_out};
 }
 
 }  // namespace patchbay

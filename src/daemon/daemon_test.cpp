@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -126,6 +127,23 @@ TEST(Process, finds_groups_by_name_and_number) {
   EXPECT_EQ(*find_group("root"), 0U);
   EXPECT_EQ(*find_group("12345"), 12345U);
   for (const char* bad : {"", "no-such-group-here", "12x", "4294967295", "-1"}) EXPECT_FALSE(find_group(bad)) << bad;
+}
+
+TEST(Process, says_when_the_limit_of_open_files_is_too_low_for_the_guests) {
+  EXPECT_EQ(descriptor_shortage(1000, 8512), std::nullopt);
+  const auto shortage = descriptor_shortage(1001, 8512);
+  ASSERT_TRUE(shortage);
+  EXPECT_NE(shortage->find("1001 guest vnics"), std::string::npos) << *shortage;
+  EXPECT_NE(shortage->find("LimitNOFILE=8520"), std::string::npos) << *shortage;
+  EXPECT_EQ(descriptor_shortage(0, 1024), std::nullopt);
+}
+
+TEST(Process, may_have_as_many_files_open_as_the_system_allows) {
+  raise_descriptor_limit();
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
+  EXPECT_EQ(descriptor_limit(), limit.rlim_cur);
 }
 
 }  // namespace

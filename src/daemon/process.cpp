@@ -44,7 +44,23 @@ void raise_descriptor_limit() {
   const rlimit more{std::max(limit.rlim_max, wished), std::max(limit.rlim_max, wished)};
   const rlimit most{limit.rlim_max, limit.rlim_max};
   if (::setrlimit(RLIMIT_NOFILE, &more) == 0 || ::setrlimit(RLIMIT_NOFILE, &most) == 0) return;
-  spdlog::warn("the limit of open files stays at {}: about {} vnics", limit.rlim_cur, limit.rlim_cur / 10);
+  spdlog::warn("the limit of open files stays at {}: it cannot be raised", limit.rlim_cur);
+}
+
+std::uint64_t descriptor_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
+std::optional<std::string> descriptor_shortage(std::size_t guest_vnics, std::uint64_t limit) {
+  // Of a vnic: its socket and the directory of that, a connection, two kicks, two calls; while a message arrives, up to
+  // eight descriptors more. Of the daemon: store, netlink, NICs, and 256 clients of the API.
+  constexpr std::uint64_t each = 8;
+  constexpr std::uint64_t daemon = 512;
+  const std::uint64_t needed = daemon + each * guest_vnics;
+  if (needed <= limit) return std::nullopt;
+  return fmt::format("{} guest vnics may need {} open files, but the limit is {}: raise it (LimitNOFILE={}, ulimit -n)",
+                     guest_vnics, needed, limit, needed);
 }
 
 }  // namespace patchbay::daemon

@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -16,7 +17,11 @@ namespace patchbay::daemon {
 // The id of a group given by name or number. Errors: not_found.
 [[nodiscard]] Result<gid_t> find_group(const std::string& group);
 
-// As many descriptors as we may have: a guest's vnic needs about ten.
+// As many descriptors as we may have.
 void raise_descriptor_limit();
+// The limit that there is now.
+[[nodiscard]] std::uint64_t descriptor_limit();
+// A sentence for the log if `guest_vnics` may need more descriptors than `limit`; nothing if they do not.
+[[nodiscard]] std::optional<std::string> descriptor_shortage(std::size_t guest_vnics, std::uint64_t limit);
 
 }  // namespace patchbay::daemon

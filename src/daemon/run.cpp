@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -58,6 +59,13 @@ Result<void> run(const Options& options) {
   auto service = reconcile::HostService::create(loop, **dataplane, **store, **nics, make_endpoint,
                                                 {options.run_dir, *socket_group, *host_address});
   if (!service) return fail(service.error());
+  const auto vnics = (*service)->list_vnics();
+  const auto guests = std::count_if(vnics.begin(), vnics.end(), [](const reconcile::VnicView& vnic) {
+    return vnic.desired.kind == model::VnicKind::guest;
+  });
+  if (const auto shortage = descriptor_shortage(static_cast<std::size_t>(guests), descriptor_limit())) {
+    spdlog::warn("{}", *shortage);
+  }
   const std::string api_socket = options.run_dir + "/api.sock";
   auto server = api::Server::create(loop, **service, api_socket, *socket_group);
   if (!server) return fail(server.error());

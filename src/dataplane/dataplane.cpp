@@ -52,6 +52,8 @@ class WorkerDataplane final : public Dataplane {
   void close_port(PortId port, bool remove_interface) override;
   Result<std::shared_ptr<const GuestMemory>> map_guest_memory(const std::vector<MemoryRegion>& regions) override;
   Result<void> connect_guest(PortId port, const GuestLink& link) override;
+  Result<std::array<std::uint16_t, guest_queues>> relink_guest(PortId port, const GuestLink& link) override;
+  void announce(PortId port, MacAddr source) override;
   std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) override;
   void publish(const Layout& layout) override;
   PortCounters counters(PortId port) const override;
@@ -177,6 +179,16 @@ Result<std::shared_ptr<const GuestMemory>> WorkerDataplane::map_guest_memory(con
   return GuestMemory::map(regions);
 }
 
+// The descriptor whose kicks wake the worker; -1: none.
+int kick_of(const GuestLink& link) noexcept {
+  return link.rings[1].enabled ? link.rings[1].kick_fd : -1;
+}
+
+Error no_more_watches() {
+  return make_error(ErrorCode::no_resource,
+                    "the guest's kicks cannot be watched: raise the sysctl fs.epoll.max_user_watches");
+}
+
 Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) {
   PortRecord& record = find(port);
   require(record.guest != nullptr && record.queues == nullptr && link.memory != nullptr,
@@ -184,13 +196,36 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   auto queues = GuestQueues::create(link);
   if (!queues) return fail(queues.error());
   record.queues = std::move(*queues);
-  if (!record.guest->connect(record.queues.get(), link.rings[1].enabled ? link.rings[1].kick_fd : -1)) {
+  if (!record.guest->connect(record.queues.get(), kick_of(link))) {
     record.queues.reset();
-    return fail(ErrorCode::no_resource,
-                "the guest's kicks cannot be watched: raise the sysctl fs.epoll.max_user_watches");
+    return fail(no_more_watches());
   }
   worker_->wake();
   return {};
+}
+
+Result<std::array<std::uint16_t, guest_queues>> WorkerDataplane::relink_guest(PortId port, const GuestLink& link) {
+  PortRecord& record = find(port);
+  require(record.guest != nullptr && record.queues != nullptr && link.memory != nullptr,
+          "a guest port that is connected, and its memory");
+  if (record.guest->fault() != PortFault::none) {  // it moves nothing: a new beginning costs no frame
+    const auto positions = disconnect_guest(port);
+    if (auto connected = connect_guest(port, link); !connected) return fail(connected.error());
+    return positions;
+  }
+  auto queues = GuestQueues::create(link);
+  if (!queues) return fail(queues.error());
+  if (!record.guest->offer(queues->get(), kick_of(link))) return fail(no_more_watches());
+  worker_->wake();
+  record.guest->wait_until_taken();
+  std::swap(record.queues, *queues);
+  return (*queues)->next_avail();
+}
+
+void WorkerDataplane::announce(PortId port, MacAddr source) {
+  require(find(port).guest != nullptr, "a guest port");
+  find(port).guest->announce(source);
+  worker_->wake();
 }
 
 std::array<std::uint16_t, guest_queues> WorkerDataplane::disconnect_guest(PortId port) {

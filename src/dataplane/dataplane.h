@@ -2,8 +2,9 @@
 //
 // Theory  Control opens ports, hands guests' memory and rings to them, and publishes the layout: which port is in which
 //         switch, with which address and VLAN. Workers forward frames by an immutable snapshot of the last layout.
-//         Every call that takes something away from a worker (publish, close_port, disconnect_guest) returns only when
-//         no worker can use it any more (a grace period, microseconds while workers run, at once while they sleep).
+//         Every call that takes something away from a worker (publish, close_port, disconnect_guest, relink_guest)
+//         returns only when no worker can use it any more (a grace period, microseconds while workers run, at once
+//         while they sleep).
 // Threads All calls come from control's one thread. Workers are the data plane's own.
 // Errors  Result: what the world does wrong. Broken promises of the caller (unknown PortId) are assertions.
 #pragma once
@@ -53,11 +54,15 @@ struct Vring {
   int call_fd = -1;              // we tell the guest; -1: the guest polls
 };
 
+// Room for more: a vnic with several queue pairs will have `rings` of that many, and a bitmap of dirty pages for
+// migration will stand here beside `memory`, for whoever writes to guest memory has both at hand then.
 struct GuestLink {
   std::uint64_t features = 0;  // acknowledged virtio features
   std::shared_ptr<const GuestMemory> memory;
   std::array<Vring, guest_queues> rings;
 };
+
+inline constexpr std::uint16_t announcements_max = 64;  // of one port, that wait
 
 // virtio features that guest ports implement (bits of VIRTIO 1.2): what a back-end may offer.
 [[nodiscard]] std::uint64_t guest_features_supported() noexcept;
@@ -174,6 +179,16 @@ class Dataplane {
   // Rings of `link` that are complete (size, addresses, kick_fd, enabled) start to move frames. The port must not be
   // connected. Errors: invalid (a ring outside the memory, misaligned, size not a power of two), no_resource: nothing is connected.
   [[nodiscard]] virtual Result<void> connect_guest(PortId port, const GuestLink& link) = 0;
+  // Gives a connected guest another link, between two passes of its worker: nobody's frame finds the guest gone. Rings
+  // that ran go on where they are, whatever `link` says. Descriptors of both links are borrowed until it returns; from
+  // then on nothing of the old one is touched. Gives the position of each ring of the old link.
+  // Errors: as connect_guest(); the old link then stays, or none is left, and disconnect_guest() is due.
+  [[nodiscard]] virtual Result<std::array<std::uint16_t, guest_queues>> relink_guest(PortId port,
+                                                                                     const GuestLink& link) = 0;
+  // Lets one RARP broadcast come in at the port as if its guest had sent it, with `source` as its address: whoever
+  // learns addresses then looks for the guest here. It is judged as every frame of that guest. At most
+  // announcements_max of them wait; more are left out.
+  virtual void announce(PortId port, MacAddr source) = 0;
   // Stops both rings; from its return on nothing of the link is touched. Gives each ring's next_avail, and zeros if the
   // port was not connected.
   virtual std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) = 0;

@@ -58,6 +58,11 @@ class Host:
         veth(self.netns, name, self._peers, name)
         return name
 
+    @property
+    def peers(self):
+        """The namespace with the other ends of the NICs."""
+        return self._peers
+
     def clear(self):
         """Deletes every vnic and switch, for the next test."""
         from lab import wirings

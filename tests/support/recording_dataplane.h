@@ -19,7 +19,8 @@ namespace patchbay::test {
 
 class RecordingDataplane final : public dataplane::Dataplane {
  public:
-  // What happened, in order: "map 2" (regions), "connect 01" (complete rings), "disconnect". Empty if `record` is off.
+  // What happened, in order: "map 2" (regions), "connect 01" (complete rings), "relink 01", "announce MAC", "disconnect".
+  // Empty if `record` is off.
   std::vector<std::string> calls;
   bool record = true;
   // What the next calls give.
@@ -59,15 +60,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
   }
 
   Result<void> connect_guest(PortId port, const dataplane::GuestLink& link) override {
-    std::string complete;
-    for (std::size_t i = 0; i < link.rings.size(); ++i) {
-      const auto& ring = link.rings[i];
-      if (ring.size == 0 || ring.kick_fd < 0 || !ring.enabled) continue;
-      complete += std::to_string(i);
-      demand(is_open(ring.kick_fd), "a kick descriptor is closed");
-      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor is closed");
-    }
-    note("connect " + complete);
+    note("connect " + complete_rings(link));
     demand(!links.contains(raw(port)), "a port is connected twice");
     demand(link.memory != nullptr, "a link has no memory");
     if (connect_error) return fail(*connect_error);
@@ -75,14 +68,25 @@ class RecordingDataplane final : public dataplane::Dataplane {
     return {};
   }
 
+  Result<std::array<std::uint16_t, dataplane::guest_queues>> relink_guest(PortId port,
+                                                                          const dataplane::GuestLink& link) override {
+    note("relink " + complete_rings(link));
+    const auto found = links.find(raw(port));
+    demand(found != links.end(), "a port is linked anew that has no link");
+    demand(link.memory != nullptr, "a link has no memory");
+    demand_lent(found->second);
+    if (connect_error) return fail(*connect_error);
+    found->second = link;
+    return positions;
+  }
+
+  void announce(PortId, MacAddr source) override { note("announce " + source.to_string()); }
+
   std::array<std::uint16_t, dataplane::guest_queues> disconnect_guest(PortId port) override {
     note("disconnect");
     const auto found = links.find(raw(port));
     if (found == links.end()) return {};
-    for (const auto& ring : found->second.rings) {
-      demand(ring.kick_fd < 0 || is_open(ring.kick_fd), "a kick descriptor was closed while it was lent");
-      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor was closed while it was lent");
-    }
+    demand_lent(found->second);
     links.erase(found);
     return positions;
   }
@@ -93,6 +97,24 @@ class RecordingDataplane final : public dataplane::Dataplane {
     if (kept) return;
     std::fprintf(stderr, "promise to the data plane broken: %s\n", what);
     std::abort();
+  }
+  static void demand_lent(const dataplane::GuestLink& link) {
+    for (const auto& ring : link.rings) {
+      demand(ring.kick_fd < 0 || is_open(ring.kick_fd), "a kick descriptor was closed while it was lent");
+      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor was closed while it was lent");
+    }
+  }
+  // Their numbers: "01".
+  static std::string complete_rings(const dataplane::GuestLink& link) {
+    std::string complete;
+    for (std::size_t i = 0; i < link.rings.size(); ++i) {
+      const auto& ring = link.rings[i];
+      if (ring.size == 0 || ring.kick_fd < 0 || !ring.enabled) continue;
+      complete += std::to_string(i);
+      demand(is_open(ring.kick_fd), "a kick descriptor is closed");
+      demand(ring.call_fd < 0 || is_open(ring.call_fd), "a call descriptor is closed");
+    }
+    return complete;
   }
   void note(std::string call) {
     if (record) calls.push_back(std::move(call));

@@ -18,7 +18,7 @@ import threading
 import time
 
 from . import image
-from .proc import LabError, Process, tail
+from .proc import LabError, Process, tail, wait_until
 
 # What a guest needs not do while it starts.
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on no_timer_check "
@@ -32,7 +32,7 @@ class Channel:
     """Commands to a guest over the socket of its second serial port. Used by any thread."""
 
     def __init__(self, path):
-        self._path = path
+        self.path = path
         self._socket = None
         self._buffer = b""
         self._answers = {}
@@ -48,7 +48,7 @@ class Channel:
             alive()
             now = time.monotonic()
             if now >= end:
-                raise LabError(f"{self._path}: the guest is not ready after {limit_s:g} s")
+                raise LabError(f"{self.path}: the guest is not ready after {limit_s:g} s")
             if self._socket is None and not self._connect():
                 time.sleep(0.02)
                 continue
@@ -60,7 +60,7 @@ class Channel:
     def _connect(self):
         candidate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            candidate.connect(self._path)
+            candidate.connect(self.path)
         except OSError:
             candidate.close()
             return False
@@ -74,7 +74,7 @@ class Channel:
                 return
             chunk = self._socket.recv(65536)
             if not chunk:
-                raise LabError(f"{self._path}: the guest is gone")
+                raise LabError(f"{self.path}: the guest is gone")
             *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         for line in lines:
             if line.endswith(b"@ready"):
@@ -91,7 +91,7 @@ class Channel:
         end = time.monotonic() + limit_s
         while number not in self._answers:
             if time.monotonic() >= end:
-                raise LabError(f"{self._path}: no answer after {limit_s:g} s to: {text}")
+                raise LabError(f"{self.path}: no answer after {limit_s:g} s to: {text}")
             self._receive(0.05)
         return self._answers.pop(number)
 
@@ -109,6 +109,8 @@ class Guest:
         self.mac = mac
         self.memory_mb = memory_mb
         self.ip = None
+        self.prefix = []  # what QEMU is started by, such as setpriv with another user
+        self.qmp = os.path.join(run_dir, f"{name}.qmp")  # monitor()
         self._record = record
         self._run_dir = run_dir
         self._channel = None
@@ -116,25 +118,31 @@ class Guest:
         self.console_log = os.path.join(run_dir, f"{name}.console.log")
         self.qemu_log = os.path.join(run_dir, f"{name}.qemu.log")
 
-    def start_vhost(self, path, listens=False, extra_device="", share=True):
+    def start_vhost(self, path, listens=False, extra_device="", share=True, queues=1, more=()):
         """Starts with a vhost-user NIC. `listens`: QEMU offers the socket and the switch connects; else the reverse,
-        and QEMU tries again each second when the switch goes away."""
+        and QEMU tries again each second when the switch goes away. `queues`: pairs; `more`: further arguments."""
+        self.start([*self.vhost_arguments(path, listens, extra_device, share, queues), *more])
+
+    def vhost_arguments(self, path, listens=False, extra_device="", share=True, queues=1, rom=False):
+        """Memory and NIC of start_vhost(). `rom`: with the boot ROM of the NIC."""
         role = "server=on,wait=off" if listens else "reconnect=1"
         vectors = ",vectors=0" if accelerator() == "tcg" else ""
         size = f"size={self.memory_mb}M"
         memory = f"memory-backend-memfd,id=mem,{size},share={'on' if share else 'off'}"
-        self.start(["-object", memory, "-machine", "memory-backend=mem",
-                    "-chardev", f"socket,id=net0,path={path},{role}",
-                    "-netdev", "vhost-user,id=net0,chardev=net0",
-                    "-device", f"virtio-net-pci,netdev=net0,mac={self.mac},rx_queue_size=1024,romfile="
-                               f"{vectors}{extra_device}"])
+        multiqueue = f",queues={queues}" if queues != 1 else ""
+        return ["-object", memory, "-machine", "memory-backend=mem",
+                "-chardev", f"socket,id=net0,path={path},{role}",
+                "-netdev", f"vhost-user,id=net0,chardev=net0{multiqueue}",
+                "-device", f"virtio-net-pci,netdev=net0,mac={self.mac},rx_queue_size=1024"
+                           f"{'' if rom else ',romfile='}{',mq=on' if multiqueue else ''}{vectors}{extra_device}"]
 
     def start(self, network_arguments):
         channel = os.path.join(self._run_dir, f"{self.name}.sock")
         if os.path.exists(channel):
             os.unlink(channel)
         self._channel = Channel(channel)
-        command = qemu_command(self.name, self.memory_mb, accelerator()) + [
+        command = self.prefix + qemu_command(self.name, self.memory_mb, accelerator()) + [
+            "-qmp", f"unix:{self.qmp},server=on,wait=off",
             "-serial", f"file:{self.console_log}", "-serial", f"unix:{channel},server=on,wait=off", *network_arguments]
         self.process = Process(self._record, f"QEMU guest {self.name}", command, self.qemu_log)
 
@@ -168,6 +176,38 @@ class Guest:
         """The kernel's counters of eth0: {"rx_packets": …, "tx_packets": …, …}."""
         _, text = self.run("cd /sys/class/net/eth0/statistics; for f in *; do echo $f $(cat $f); done")
         return {name: int(value) for name, value in (line.split() for line in text.splitlines())}
+
+    def monitor(self, command, **arguments):
+        """What QEMU's machine protocol answers to one command; LabError if it refuses."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(COMMAND_LIMIT_S)
+            connection.connect(self.qmp)
+            with connection.makefile("rw", encoding="utf-8") as stream:
+                stream.readline()  # the greeting
+                for request in ({"execute": "qmp_capabilities"},
+                                {"execute": command, "arguments": {name.replace("_", "-"): value
+                                                                   for name, value in arguments.items()}}):
+                    stream.write(json.dumps(request) + "\n")
+                    stream.flush()
+                    answer = json.loads(stream.readline())
+                    while "event" in answer:
+                        answer = json.loads(stream.readline())
+                    if "error" in answer:
+                        raise LabError(f"guest {self.name}: {command}: {answer['error']['desc']}")
+        return answer["return"]
+
+    def reset(self):
+        """Presses the reset button and waits until the guest is up again."""
+        boot = self.run("cat /proc/sys/kernel/random/boot_id")[1]
+        self.monitor("system_reset")
+        channel = self._channel
+
+        def is_another():
+            self._channel.close()
+            self._channel = Channel(channel.path)
+            self.wait_ready()
+            return self.run("cat /proc/sys/kernel/random/boot_id")[1] != boot
+        wait_until(is_another, f"guest {self.name} to start anew", READY_LIMIT_S)
 
     def running(self):
         return self.process is not None and self.process.running()

@@ -102,8 +102,8 @@ class Core : public std::enable_shared_from_this<Core> {
 
  private:
   struct Session {
-    Session(dataplane::Dataplane& dataplane, PortId port)
-        : protocol(dataplane, port, dataplane::guest_features_supported()) {}
+    Session(dataplane::Dataplane& dataplane, PortId port, TokenBucket& announcements)
+        : protocol(dataplane, port, dataplane::guest_features_supported(), announcements) {}
     Protocol protocol;
     std::shared_ptr<Connection> connection;
     bool was_linked = false;
@@ -178,7 +178,7 @@ class Core : public std::enable_shared_from_this<Core> {
       if (config_.role == Role::connect) retry_later();
       return;
     }
-    session_.emplace(dataplane_, config_.port);
+    session_.emplace(dataplane_, config_.port, announcements_);
     Connection::Owner owner;
     owner.message = [this](Message message) { return handle(std::move(message)); };
     owner.ended = [this](std::optional<Error> why) { session_ended(std::move(why)); };
@@ -265,6 +265,7 @@ class Core : public std::enable_shared_from_this<Core> {
   TokenBucket accepts_{accepts_per_second, accepts_burst, Clock::now()};
   milliseconds retry_ = retry_ms_min;
 
+  TokenBucket announcements_{announcements_per_second, announcements_burst, Clock::now()};
   std::optional<Session> session_;
   EndpointStatus status_;
   bool notice_pending_ = false;

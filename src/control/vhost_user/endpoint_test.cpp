@@ -81,7 +81,7 @@ class EndpointTest : public testing::Test {
     EXPECT_NE(offered & feature_protocol_features, 0U);
     const std::uint64_t protocol_features = ask(front_end, 15);
     front_end.send(16, u64(protocol_features));
-    EXPECT_EQ(ask(front_end, 17), 1U);
+    EXPECT_EQ(ask(front_end, 17), queue_pairs_max);
     front_end.send(3);
     EXPECT_EQ(ask(front_end, 1), offered);
     for (std::uint32_t ring = 0; ring < 2; ++ring) front_end.send(13, u64(ring), {events[ring].get()});
@@ -198,8 +198,7 @@ TEST_F(EndpointTest, refuses_hostile_messages_and_starts_afresh) {
   expect_refused("version 2", [](FakeFrontEnd& front_end) { front_end.send(1, {}, {}, 2); });
   expect_refused("came as a reply", [](FakeFrontEnd& front_end) { front_end.send(1, {}, {}, 5); });
   expect_refused("GET_CONFIG", [](FakeFrontEnd& front_end) { front_end.send(24, u64(0)); });
-  expect_refused("rings 0 and 1 only",
-                 [this](FakeFrontEnd& front_end) { front_end.send(12, u64(2), {events[0].get()}); });
+  expect_refused("128 queue pairs", [this](FakeFrontEnd& front_end) { front_end.send(8, vring_state(256, 64)); });
   expect_refused("came with 0", [](FakeFrontEnd& front_end) { front_end.send(12, u64(0)); });
   expect_refused("no shared memory", [](FakeFrontEnd& front_end) { front_end.send(5, memory_table(0)); });
   expect_refused("payload of 296 bytes", [this](FakeFrontEnd& front_end) {

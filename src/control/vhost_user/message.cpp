@@ -42,6 +42,7 @@ constexpr std::array shapes{
     Shape{Request::set_protocol_features, 8, 8, 0},
     Shape{Request::get_queue_num, 0, 0, 0},
     Shape{Request::set_vring_enable, 8, 8, 0},
+    Shape{Request::send_rarp, 8, 8, 0},
     Shape{Request::net_set_mtu, 8, 8, 0},
 };
 
@@ -171,6 +172,13 @@ Result<void> check_shape(const Message& message) {
                             message.descriptors.size(), shape->descriptors_max));
   }
   return {};
+}
+
+MacAddr parse_mac(const Message& message) noexcept {
+  const auto value = load<std::uint64_t>(message.payload, 0);
+  std::array<std::uint8_t, sizeof value> bytes;
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return MacAddr::from_wire(bytes.data());
 }
 
 std::uint64_t parse_u64(const Message& message) noexcept {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mac_addr.h"
 #include "base/result.h"
 #include "control/vhost_user/descriptor.h"
 #include "dataplane/dataplane.h"
@@ -38,6 +39,7 @@ enum class Request : std::uint32_t {
   set_protocol_features = 16,
   get_queue_num = 17,
   set_vring_enable = 18,
+  send_rarp = 19,
   net_set_mtu = 20,
 };
 
@@ -81,6 +83,8 @@ struct VringDescriptor {
   std::uint32_t index = 0;
   bool present = false;  // a descriptor comes with the message
 };
+// The address of SEND_RARP: the number's bytes in memory are those of the frame.
+[[nodiscard]] MacAddr parse_mac(const Message& message) noexcept;
 [[nodiscard]] std::uint64_t parse_u64(const Message& message) noexcept;
 [[nodiscard]] VringState parse_vring_state(const Message& message) noexcept;
 [[nodiscard]] VringAddress parse_vring_address(const Message& message) noexcept;

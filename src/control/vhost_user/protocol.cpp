@@ -23,11 +23,13 @@ Result<Reply> no_reply(Result<void> result) {
 
 }  // namespace
 
-Protocol::Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features)
+Protocol::Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features,
+                   TokenBucket& announcements)
     : dataplane_(dataplane),
       port_(port),
       device_features_(device_features),
-      offered_(device_features | feature_protocol_features | feature_net_mtu) {}
+      offered_(device_features | feature_protocol_features | feature_net_mtu),
+      announcements_(announcements) {}
 
 Protocol::~Protocol() {
   suspend();
@@ -100,6 +102,9 @@ Result<void> Protocol::apply(Message& message) {
       return stop_all();
     case Request::set_mem_table:
       return set_memory(message);
+    case Request::send_rarp:
+      announce(parse_mac(message));
+      return {};
     case Request::set_vring_num:
       return set_size(message);
     case Request::set_vring_addr:
@@ -150,7 +155,7 @@ Result<void> Protocol::set_memory(const Message& message) {
   // The new table is mapped while the old one still works, so that a bad table changes nothing in the data plane.
   auto memory = dataplane_.map_guest_memory(*regions);
   if (!memory) return fail(std::move(memory.error()));
-  return change([&] { memory_ = std::move(*memory); });
+  return change([&] { memory_.swap(*memory); });
 }
 
 Result<void> Protocol::set_size(const Message& message) {
@@ -162,6 +167,7 @@ Result<void> Protocol::set_size(const Message& message) {
                                                 "needed (rx_queue_size and tx_queue_size of the device)",
                                                 state.index, state.number, dataplane::vring_size_max));
   }
+  if (*ring == nullptr) return {};
   return change([&] { (*ring)->size = static_cast<std::uint16_t>(state.number); });
 }
 
@@ -175,6 +181,7 @@ Result<void> Protocol::set_address(const Message& message) {
                             "not offered",
                             address.flags, address.index));
   }
+  if (*ring == nullptr) return {};
   return change([&] { (*ring)->address = address; });
 }
 
@@ -186,7 +193,10 @@ Result<void> Protocol::set_base(const Message& message) {
     return fail(ErrorCode::invalid, fmt::format("SET_VRING_BASE sets ring {} to position {}: positions have 16 bits",
                                                 state.index, state.number));
   }
-  return change([&] { (*ring)->next_avail = static_cast<std::uint16_t>(state.number); });
+  // A ring that runs has a position of its own, and takes this one over from nobody.
+  const bool runs = *ring != nullptr && linked_ && running_[state.index];
+  if (!runs) position_of(state.index) = static_cast<std::uint16_t>(state.number);
+  return {};
 }
 
 Result<void> Protocol::set_enabled(const Message& message) {
@@ -198,7 +208,7 @@ Result<void> Protocol::set_enabled(const Message& message) {
                 fmt::format("SET_VRING_ENABLE says {} for ring {}: 0 or 1 is needed", state.number, state.index));
   }
   const bool enabled = state.number == 1;
-  if ((*ring)->enabled == enabled) return {};  // front-ends repeat it freely: not worth a pause
+  if (*ring == nullptr || (*ring)->enabled == enabled) return {};  // front-ends repeat it freely: not worth a new link
   return change([&] { (*ring)->enabled = enabled; });
 }
 
@@ -217,14 +227,15 @@ Result<void> Protocol::set_descriptor(Message& message) {
     if (auto made = make_non_blocking(fd.get()); !made) return made;
   }
   const auto request = static_cast<Request>(message.request);
+  if (*ring == nullptr) return {};
   if (request == Request::set_vring_err) return {};  // a broken ring ends the connection, which says more
-  if (request == Request::set_vring_call) return change([&] { (*ring)->call = std::move(fd); });
+  if (request == Request::set_vring_call) return change([&] { std::swap((*ring)->call, fd); });
   if (!fd) {
     return fail(ErrorCode::invalid, fmt::format("SET_VRING_KICK for ring {} came without a descriptor: a ring that has "
                                                 "to be polled is not supported, switch the front-end's ioeventfd on",
                                                 vring->index));
   }
-  return change([&] { (*ring)->kick = std::move(fd); });
+  return change([&] { std::swap((*ring)->kick, fd); });
 }
 
 Result<void> Protocol::set_mtu(std::uint64_t mtu) {
@@ -240,51 +251,85 @@ Result<Reply> Protocol::stop_ring(const Message& message) {
   auto ring = ring_of(message.request, asked.index);
   if (!ring) return fail(std::move(ring.error()));
   // Only a new SET_VRING_KICK starts the ring again. The call descriptor stays: QEMU does not always send it anew.
-  auto changed = change([&] { (*ring)->kick.reset(); });
-  if (!changed) return fail(std::move(changed.error()));
-  return make_reply(message.request, VringState{asked.index, (*ring)->next_avail});
+  if (*ring != nullptr) {
+    UniqueFd old;
+    auto changed = change([&] { std::swap((*ring)->kick, old); });
+    if (!changed) return fail(std::move(changed.error()));
+  }
+  return make_reply(message.request, VringState{asked.index, position_of(asked.index)});
 }
 
 Result<void> Protocol::stop_all() {
+  std::array<UniqueFd, dataplane::guest_queues> old;
   return change([&] {
-    for (Ring& ring : rings_) ring.kick.reset();
+    for (std::size_t i = 0; i < rings_.size(); ++i) std::swap(rings_[i].kick, old[i]);
   });
 }
 
-Result<Protocol::Ring*> Protocol::ring_of(std::uint32_t request, std::uint32_t index) {
-  if (index >= rings_.size()) {
-    return fail(ErrorCode::invalid, fmt::format("{} names ring {}, but this vnic has rings 0 and 1 only: start QEMU "
-                                                "with queues=1",
-                                                request_name(request), index));
-  }
-  return &rings_[index];
+void Protocol::announce(MacAddr source) {
+  // Whether the guest may use that address is for the data plane to say, as with every frame of the guest.
+  if (announcements_.take(TokenBucket::Clock::now())) dataplane_.announce(port_, source);
 }
 
+Result<Protocol::Ring*> Protocol::ring_of(std::uint32_t request, std::uint32_t index) {
+  if (index >= 2 * queue_pairs_max) {
+    return fail(ErrorCode::invalid,
+                fmt::format("{} names ring {}: a front-end may have {} queue pairs, start QEMU with "
+                            "queues={} or less",
+                            request_name(request), index, queue_pairs_max, queue_pairs_max));
+  }
+  return index < rings_.size() ? &rings_[index] : nullptr;
+}
+
+std::uint16_t& Protocol::position_of(std::uint32_t index) noexcept {
+  return index < rings_.size() ? rings_[index].next_avail : spare_positions_[index - rings_.size()];
+}
+
+// ---- The link -------------------------------------------------------------------------------------------------------
+
 Result<void> Protocol::change(const std::function<void()>& what) {
-  suspend();
   what();
-  return resume();
+  const auto link = make_link();
+  if (!link) {
+    suspend();
+    return {};
+  }
+  if (!linked_) {
+    if (auto connected = dataplane_.connect_guest(port_, *link); !connected) return connected;
+    linked_ = true;
+  } else {
+    const auto positions = dataplane_.relink_guest(port_, *link);
+    if (!positions) {
+      suspend();  // now, for the caller is about to close what the old link uses
+      return fail(positions.error());
+    }
+    note_positions(*positions);
+  }
+  for (std::size_t i = 0; i < rings_.size(); ++i) running_[i] = is_complete(rings_[i]);
+  return {};
 }
 
 void Protocol::suspend() {
   if (!linked_) return;
-  const auto positions = dataplane_.disconnect_guest(port_);
+  note_positions(dataplane_.disconnect_guest(port_));
   linked_ = false;
+}
+
+void Protocol::note_positions(const std::array<std::uint16_t, dataplane::guest_queues>& positions) {
   for (std::size_t i = 0; i < rings_.size(); ++i) {
     if (running_[i]) rings_[i].next_avail = positions[i];
   }
 }
 
-Result<void> Protocol::resume() {
-  if (!memory_ || !features_) return {};
+std::optional<dataplane::GuestLink> Protocol::make_link() const {
+  if (!memory_ || !features_) return std::nullopt;
   dataplane::GuestLink link;
   link.features = *features_ & device_features_;
   link.memory = memory_;
   bool any = false;
   for (std::size_t i = 0; i < rings_.size(); ++i) {
     const Ring& ring = rings_[i];
-    running_[i] = is_complete(ring);
-    if (!running_[i]) continue;
+    if (!is_complete(ring)) continue;
     any = true;
     link.rings[i].size = ring.size;
     link.rings[i].desc_address = ring.address->desc;
@@ -295,10 +340,7 @@ Result<void> Protocol::resume() {
     link.rings[i].kick_fd = ring.kick.get();
     link.rings[i].call_fd = ring.call.get();
   }
-  if (!any) return {};
-  if (auto connected = dataplane_.connect_guest(port_, link); !connected) return connected;
-  linked_ = true;
-  return {};
+  return any ? std::optional(std::move(link)) : std::nullopt;
 }
 
 bool Protocol::is_enabled(const Ring& ring) const noexcept {

@@ -1,13 +1,20 @@
 // What one front-end has told us so far, and the guest link that follows from it: the vhost-user state machine, without
 // sockets.
 //
-// Theory  Each message changes the picture of memory and rings. A message that touches what the data plane may be using
-//         first disconnects the port (nothing of it is used any more, and the ring positions come back into the
-//         picture), then changes the picture, then connects the port again if the picture is complete: features and
-//         memory known, and at least one ring with size, addresses, kick descriptor and leave to run.
-// States  no link -> link (resume) -> no link (suspend) -> …; after a failure the object may only be destroyed.
-// Limits  Two rings, eight memory regions. Anything beyond, and anything not offered, fails the connection; an unknown
-//         request whose sender waits for an acknowledgement gets a negative one instead.
+// Theory  Each message changes the picture of memory and rings. The picture makes a link once it is complete: features
+//         and memory known, and at least one ring with size, addresses, kick descriptor and leave to run. A message that
+//         changes what the data plane is using gives it a new link in place of the old one, between two passes of its
+//         worker, so that no frame is lost; what the message replaced (memory, descriptors) goes only afterwards.
+//         Front-ends with more queue pairs than the vnic has may start: their further rings are known by number, take
+//         every message and move nothing. VIRTIO_NET_F_MQ is not offered, so no guest's driver uses them.
+//         Not here yet: writes to guest memory are not logged for migration. VHOST_F_LOG_ALL would be offered in
+//         `offered_`, SET_LOG_BASE and the flag of SET_VRING_ADDR would change the picture as SET_MEM_TABLE does.
+// States  no link -> link (connect) -> link (relink) -> no link (suspend) -> …; after a failure the object may only be
+//         destroyed.
+// Limits  queue_pairs_max queue pairs, of which the first moves frames; eight memory regions (QEMU itself refuses more,
+//         for memory slots of their own are not offered); announcements at a rate. Anything beyond, and anything not
+//         offered, fails the connection; an unknown request whose sender waits for an acknowledgement gets a negative
+//         one instead.
 // Threads control's only.
 // Source  QEMU, docs/interop/vhost-user.rst. What front-ends really send: QEMU, hw/virtio/vhost-user.c; DPDK,
 //         drivers/net/virtio/virtio_user/vhost_user.c.
@@ -23,6 +30,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "control/vhost_user/message.h"
+#include "control/vhost_user/token_bucket.h"
 #include "dataplane/dataplane.h"
 
 namespace patchbay::vhost_user {
@@ -33,11 +41,17 @@ inline constexpr std::uint64_t feature_net_mtu = std::uint64_t{1} << 3;         
 
 // Protocol features: VHOST_USER_PROTOCOL_F_*.
 inline constexpr std::uint64_t protocol_mq = std::uint64_t{1} << 0;
+inline constexpr std::uint64_t protocol_rarp = std::uint64_t{1} << 2;
 inline constexpr std::uint64_t protocol_reply_ack = std::uint64_t{1} << 3;
 inline constexpr std::uint64_t protocol_net_mtu = std::uint64_t{1} << 4;
-inline constexpr std::uint64_t protocol_features_offered = protocol_mq | protocol_reply_ack | protocol_net_mtu;
+inline constexpr std::uint64_t protocol_features_offered =
+    protocol_mq | protocol_rarp | protocol_reply_ack | protocol_net_mtu;
 
-inline constexpr std::uint64_t queue_pairs_max = 1;
+// Queue pairs that a front-end may have. SET_VRING_KICK has room for 256 ring numbers.
+inline constexpr std::uint64_t queue_pairs_max = 128;
+// SEND_RARP: QEMU sends five in a second. What comes faster is taken and leads to nothing.
+inline constexpr double announcements_per_second = 10;
+inline constexpr double announcements_burst = 20;
 
 // What a message leads to.
 struct Outcome {
@@ -47,8 +61,9 @@ struct Outcome {
 
 class Protocol {
  public:
-  // `device_features`: virtio features of the data plane's guest ports. `dataplane` must outlive this object.
-  Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features);
+  // `device_features`: virtio features of the data plane's guest ports. `announcements`: shared with the connections
+  // before and after, so that connecting anew does not reset the limit. Both references must outlive this object.
+  Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features, TokenBucket& announcements);
   // Disconnects the port.
   ~Protocol();
   Protocol(const Protocol&) = delete;
@@ -83,12 +98,17 @@ class Protocol {
   [[nodiscard]] Result<void> set_mtu(std::uint64_t mtu);
   [[nodiscard]] Result<std::vector<std::uint8_t>> stop_ring(const Message& message);
   [[nodiscard]] Result<void> stop_all();
+  void announce(MacAddr source);
+  // Null for a ring beyond the vnic's own: nothing to change.
   [[nodiscard]] Result<Ring*> ring_of(std::uint32_t request, std::uint32_t index);
+  [[nodiscard]] std::uint16_t& position_of(std::uint32_t index) noexcept;
 
-  // suspend(), `what`, resume().
+  // `what` changes the picture; the link follows. Descriptors that `what` replaces must stay open until this returns.
   [[nodiscard]] Result<void> change(const std::function<void()>& what);
   void suspend();
-  [[nodiscard]] Result<void> resume();
+  // The link that the picture makes; nothing if it makes none.
+  [[nodiscard]] std::optional<dataplane::GuestLink> make_link() const;
+  void note_positions(const std::array<std::uint16_t, dataplane::guest_queues>& positions);
   [[nodiscard]] bool is_enabled(const Ring& ring) const noexcept;
   [[nodiscard]] bool is_complete(const Ring& ring) const noexcept;
 
@@ -96,11 +116,13 @@ class Protocol {
   const PortId port_;
   const std::uint64_t device_features_;
   const std::uint64_t offered_;
+  TokenBucket& announcements_;
 
   std::optional<std::uint64_t> features_;  // acknowledged; nothing: not yet
   std::uint64_t protocol_features_ = 0;
   std::shared_ptr<const dataplane::GuestMemory> memory_;
   std::array<Ring, dataplane::guest_queues> rings_;
+  std::array<std::uint16_t, 2 * queue_pairs_max - dataplane::guest_queues> spare_positions_{};  // of the rings beyond
   bool linked_ = false;
   std::array<bool, dataplane::guest_queues> running_{};  // rings that the link was made with
 };

@@ -2,11 +2,28 @@
 
 #include <sys/epoll.h>
 
+#include <array>
+#include <cstring>
+#include <utility>
+
 namespace patchbay::dataplane {
 namespace {
 
 // Edge-triggered: each write to a kick's eventfd wakes, and nobody has to read it.
 constexpr std::uint32_t kick_events = static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET);
+
+constexpr unsigned announcement_count_shift = 48;
+constexpr std::uint64_t announcement_one = std::uint64_t{1} << announcement_count_shift;
+constexpr std::uint64_t mac_mask = announcement_one - 1;
+
+// Ethernet (broadcast, type 0x8035) and a RARP request that asks for the sender's own address, up to the shortest frame.
+constexpr std::size_t rarp_size = 60;
+constexpr std::array<std::uint8_t, rarp_size> rarp_frame = {
+    0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0x80, 0x35,  // destination, source, type
+    0,    1,    0x08, 0,    6,    4,    0, 3};  // Ethernet, IPv4, lengths of both addresses, reverse request; the rest is zero
+constexpr std::size_t rarp_source = 6;
+constexpr std::size_t rarp_sender = 22;  // hardware address, then 4 bytes of protocol address
+constexpr std::size_t rarp_target = 32;
 
 }  // namespace
 
@@ -16,6 +33,34 @@ bool GuestPort::connect(GuestQueues* queues, int kick_fd) noexcept {
   kick_fd_ = kick_fd;
   queues_.store(queues, std::memory_order_release);
   return true;
+}
+
+bool GuestPort::offer(GuestQueues* queues, int kick_fd) noexcept {
+  if (epoll_fd_ >= 0 && kick_fd >= 0 && kick_fd != kick_fd_ && !watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd, kick_events)) {
+    return false;
+  }
+  old_kick_fd_ = kick_fd_;
+  kick_fd_ = kick_fd;
+  offered_.store(queues, std::memory_order_release);
+  if (epoll_fd_ < 0) take_offered();  // no worker knows this port
+  return true;
+}
+
+void GuestPort::wait_until_taken() noexcept {
+  while (GuestQueues* const offered = offered_.load(std::memory_order_acquire)) offered_.wait(offered);
+  if (epoll_fd_ >= 0 && old_kick_fd_ >= 0 && old_kick_fd_ != kick_fd_) {
+    watch(epoll_fd_, EPOLL_CTL_DEL, old_kick_fd_, 0);
+  }
+  old_kick_fd_ = -1;
+}
+
+void GuestPort::take_offered() noexcept {
+  GuestQueues* const next = offered_.load(std::memory_order_acquire);
+  if (next == nullptr) return;
+  next->catch_up();
+  queues_.store(next, std::memory_order_release);
+  offered_.store(nullptr, std::memory_order_release);
+  offered_.notify_one();
 }
 
 GuestQueues* GuestPort::disconnect() noexcept {
@@ -43,7 +88,48 @@ void GuestPort::check(const GuestQueues& queues) noexcept {
   if (queues.broken()) set_fault(PortFault::ring_broken);
 }
 
+// ---- Announcements --------------------------------------------------------------------------------------------------
+
+void GuestPort::announce(MacAddr source) noexcept {
+  std::uint64_t slot = announcements_.load(std::memory_order_relaxed);
+  std::uint64_t next = 0;
+  do {
+    // Another address than those that wait: one of them is not the guest's, and would be dropped anyway.
+    const std::uint64_t waiting = (slot & mac_mask) == source.to_uint64() ? slot >> announcement_count_shift : 0;
+    if (waiting >= announcements_max) return;
+    next = (waiting + 1) << announcement_count_shift | source.to_uint64();
+  } while (!announcements_.compare_exchange_weak(slot, next, std::memory_order_release, std::memory_order_relaxed));
+}
+
+std::size_t GuestPort::receive_announcement(Burst& burst, std::uint64_t slot) noexcept {
+  announcing_ = slot;
+  auto& head = burst.heads[0];
+  std::memcpy(head.data(), rarp_frame.data(), rarp_size);
+  const MacAddr source = MacAddr::from_uint64(slot & mac_mask);
+  for (const std::size_t at : {rarp_source, rarp_sender, rarp_target}) {
+    std::memcpy(head.data() + at, source.bytes().data(), source.bytes().size());
+  }
+  Frame& frame = burst.frames[0];
+  frame = Frame{};
+  frame.head = head.data();
+  frame.head_size = rarp_size;
+  frame.size = rarp_size;
+  return 1;
+}
+
+void GuestPort::complete_announcement(std::uint64_t announced) noexcept {
+  std::uint64_t slot = announcements_.load(std::memory_order_relaxed);
+  while ((slot & mac_mask) == (announced & mac_mask) && slot >= announcement_one &&
+         !announcements_.compare_exchange_weak(slot, slot - announcement_one, std::memory_order_relaxed)) {
+  }
+}
+
+// ---- Frames ---------------------------------------------------------------------------------------------------------
+
 std::size_t GuestPort::receive(Burst& burst) noexcept {
+  if (const std::uint64_t slot = announcements_.load(std::memory_order_acquire); slot >= announcement_one) {
+    return receive_announcement(burst, slot);
+  }
   GuestQueues* const queues = usable();
   if (queues == nullptr) return 0;
   if (queues->greeting_due()) touched_ = queues;
@@ -56,6 +142,10 @@ std::size_t GuestPort::receive(Burst& burst) noexcept {
 }
 
 void GuestPort::complete(std::size_t count) noexcept {
+  if (const std::uint64_t announced = std::exchange(announcing_, 0); announced != 0) {
+    if (count != 0) complete_announcement(announced);
+    return;
+  }
   receiving_->give_back(count);
   touched_ = receiving_;
   receiving_ = nullptr;
@@ -85,13 +175,16 @@ std::size_t GuestPort::send(std::span<const Frame> frames) noexcept {
 }
 
 void GuestPort::flush(CallSignal& calls) noexcept {
-  if (touched_ == nullptr) return;
-  touched_->publish(calls);
-  check(*touched_);
-  touched_ = nullptr;
+  if (touched_ != nullptr) {
+    touched_->publish(calls);
+    check(*touched_);
+    touched_ = nullptr;
+  }
+  take_offered();
 }
 
 bool GuestPort::prepare_sleep() noexcept {
+  if (announcements_.load(std::memory_order_acquire) >= announcement_one) return true;
   GuestQueues* const queues = usable();
   return queues != nullptr && (queues->enable_kicks() || queues->greeting_due());
 }

@@ -1,11 +1,17 @@
 // A guest's vnic: frames come from and go into the rings that the guest shares.
 //
+// Theory  While a guest is connected its queues are exchanged between two passes: control offers new ones, the worker
+//         takes them at the end of a pass, when nothing of the old ones is in its hands. So no frame finds the guest
+//         gone because memory was added to it.
+//         An announcement (RARP) that control asked for comes in before what waits in the ring, as a burst of its own.
 // States  without queues (nobody connected: frames for it are dropped as not_connected) <-> connected -> faulted (its
 //         ring is broken or its memory gone; moves nothing until control has disconnected it).
-// Threads connect(), disconnect(): control; disconnect() is followed by a grace period before the queues are freed.
+// Threads connect() to announce(): control; disconnect() is followed by a grace period before the queues are freed.
+// Source  RFC 903 (RARP); its request for the sender's own address is what hypervisors announce a guest with.
 #pragma once
 #include <atomic>
 
+#include "base/mac_addr.h"
 #include "dataplane/ports/port.h"
 #include "dataplane/virtqueue/guest_queues.h"
 
@@ -20,6 +26,12 @@ class GuestPort final : public Port {
   [[nodiscard]] bool connect(GuestQueues* queues, int kick_fd) noexcept;
   // Stops to use them; the worker may still, until a grace period has passed. Null if not connected.
   [[nodiscard]] GuestQueues* disconnect() noexcept;
+  // Connected only: the worker is to go on with `queues`, woken by `kick_fd`, as soon as it can. False: as connect().
+  [[nodiscard]] bool offer(GuestQueues* queues, int kick_fd) noexcept;
+  // Waits for the worker (which the caller has woken) to take what was offered; nothing of the old queues is used then.
+  void wait_until_taken() noexcept;
+  // One RARP broadcast from `source` is to come in.
+  void announce(MacAddr source) noexcept;
   // After that grace period: whatever was wrong with the queues is gone with them.
   void forget_fault() noexcept { clear_fault(); }
 
@@ -35,12 +47,20 @@ class GuestPort final : public Port {
  private:
   [[nodiscard]] GuestQueues* usable() const noexcept;
   void check(const GuestQueues& queues) noexcept;
+  void take_offered() noexcept;
+  [[nodiscard]] std::size_t receive_announcement(Burst& burst, std::uint64_t slot) noexcept;
+  void complete_announcement(std::uint64_t announced) noexcept;
 
   std::atomic<GuestQueues*> queues_ = nullptr;
+  std::atomic<GuestQueues*> offered_ = nullptr;  // control sets it, the worker takes it away
+  // Low 48 bits: the address to announce; above: how often. Control adds, the worker takes away.
+  std::atomic<std::uint64_t> announcements_ = 0;
+  std::uint64_t announcing_ = 0;      // the worker's, between receive() and complete(): the slot that was received
   GuestQueues* receiving_ = nullptr;  // the worker's, between receive() and complete()
   GuestQueues* touched_ = nullptr;    // the worker's, until flush()
   int epoll_fd_ = -1;                 // control's
   int kick_fd_ = -1;                  // control's
+  int old_kick_fd_ = -1;              // control's, between offer() and wait_until_taken()
 };
 
 }  // namespace patchbay::dataplane

@@ -27,6 +27,12 @@ class GuestQueues {
   // Rings that are not complete are left out: they move nothing. Errors: as SplitRing::create(), naming the ring.
   [[nodiscard]] static Result<std::unique_ptr<GuestQueues>> create(const GuestLink& link);
 
+  // Before first use, if other queues of the same guest ran until now: goes on where they stopped.
+  void catch_up() noexcept {
+    if (to_guest_) to_guest_->catch_up();
+    if (from_guest_) from_guest_->catch_up();
+  }
+
   // Fills `burst` with the frames that wait; frames that are no frames come with Action::drop. 0 if there are none.
   [[nodiscard]] std::size_t take(Burst& burst) noexcept;
   // The first `count` frames of the last take() are done with.

@@ -56,11 +56,15 @@ Result<SplitRing> SplitRing::create(const GuestMemory& memory, const Vring& ring
   result.mask_ = static_cast<std::uint16_t>(size - 1);
   result.event_idx_ = (features & virtio_ring_f_event_idx) != 0;
   result.indirect_ = (features & virtio_ring_f_indirect_desc) != 0;
-  result.next_avail_ = load<std::uint16_t>(result.used_ + 2);
-  result.published_ = result.next_avail_;
-  result.seen_avail_ = result.next_avail_;
+  result.catch_up();
   result.disable_kicks();
   return result;
+}
+
+void SplitRing::catch_up() noexcept {
+  next_avail_ = load<std::uint16_t>(used_ + 2);
+  published_ = next_avail_;
+  seen_avail_ = next_avail_;
 }
 
 std::uint16_t SplitRing::available() noexcept {

@@ -67,6 +67,10 @@ class SplitRing {
   [[nodiscard]] bool enable_kicks() noexcept;
   void disable_kicks() noexcept;
 
+  // Goes on where the guest's memory says by now: what stood there at create() may have moved on since, while another
+  // object drove the same ring.
+  void catch_up() noexcept;
+
   [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] std::uint16_t next_avail() const noexcept { return next_avail_; }
   [[nodiscard]] std::uint16_t size() const noexcept { return static_cast<std::uint16_t>(mask_ + 1); }
