@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "base/byte_order.h"
+#include "base/error.h"
 #include "base/mac_addr.h"
 #include "base/result.h"
 #include "base/vlan_id.h"
@@ -78,6 +81,15 @@ TEST(Error, maps_errno_to_a_code_and_names_the_object) {
   const Error error = system_error("nic eth9", 19);
   EXPECT_EQ(error.code, ErrorCode::not_found);
   EXPECT_EQ(error.message, "nic eth9: No such device");
+}
+
+TEST(Error, of_a_refused_permission_names_the_capability_and_the_way_out) {
+  const Error refused = privileged_error("nic eth1: opening a packet socket", EPERM, "CAP_NET_RAW");
+  EXPECT_EQ(refused.code, ErrorCode::unavailable);
+  EXPECT_EQ(refused.message,
+            "nic eth1: opening a packet socket is not permitted to patchbayd: it needs CAP_NET_RAW; start it by its "
+            "systemd unit, which gives it that, or as root");
+  EXPECT_EQ(privileged_error("x", ENODEV, "CAP_NET_RAW").message, system_error("x", ENODEV).message);
 }
 
 }  // namespace

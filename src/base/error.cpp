@@ -25,6 +25,12 @@ const char* to_string(ErrorCode code) noexcept {
   return "internal";
 }
 
+Error privileged_error(const std::string& what, int errno_value, const char* capability) {
+  if (errno_value != EPERM) return system_error(what, errno_value);
+  return Error{ErrorCode::unavailable, what + " is not permitted to patchbayd: it needs " + capability +
+                                           "; start it by its systemd unit, which gives it that, or as root"};
+}
+
 Error system_error(const std::string& what, int errno_value) {
   ErrorCode code = ErrorCode::internal;
   switch (errno_value) {

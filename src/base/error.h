@@ -31,6 +31,9 @@ struct Error {
   return Error{code, std::move(message)};
 }
 
+// As system_error(); where permission was refused (EPERM) the sentence names `capability` ("CAP_NET_RAW") and the way out.
+[[nodiscard]] Error privileged_error(const std::string& what, int errno_value, const char* capability);
+
 // "<what>: <strerror(errno_value)>" with a code that fits the errno value.
 [[nodiscard]] Error system_error(const std::string& what, int errno_value);
 

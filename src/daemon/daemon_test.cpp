@@ -1,10 +1,18 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <linux/capability.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdlib>
 #include <fstream>
 
+#include "base/unique_fd.h"
 #include "daemon/options.h"
 #include "daemon/process.h"
 #include "tests/support/temp_dir.h"
@@ -144,6 +152,44 @@ TEST(Process, may_have_as_many_files_open_as_the_system_allows) {
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
   EXPECT_EQ(descriptor_limit(), limit.rlim_cur);
+TEST(Process, names_the_capabilities_that_it_lacks) {
+  const pid_t child = ::fork();  // what a process gives up it does not get back
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+    if (::syscall(SYS_capset, &header, none) != 0) ::_exit(100);
+    const auto missing = missing_capabilities();
+    const bool all = missing.size() == 2 && std::string(missing[0].name) == "CAP_NET_ADMIN" &&
+                     std::string(missing[1].name) == "CAP_NET_RAW";
+    ::_exit(all ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Process, tells_the_service_manager_when_it_is_asked_to) {
+  ::unsetenv("NOTIFY_SOCKET");
+  notify_ready();  // nobody asked
+  const TempDir dir;
+  for (const std::string& name : {dir.path() + "/notify", "@patchbay-test-" + std::to_string(::getpid())}) {
+    const UniqueFd manager(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    name.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (name.front() == '@') address.sun_path[0] = '\0';
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    ASSERT_EQ(::bind(manager.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+    ::setenv("NOTIFY_SOCKET", name.c_str(), 1);
+    notify_ready();
+    char text[32] = {};
+    EXPECT_EQ(::recv(manager.get(), text, sizeof text, 0), 7) << name;
+    EXPECT_STREQ(text, "READY=1");
+  }
+  ::setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+  notify_ready();  // a warning, no more
+  ::unsetenv("NOTIFY_SOCKET");
 }
 
 }  // namespace

@@ -2,13 +2,24 @@
 
 #include <fmt/format.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "base/unique_fd.h"
 
 namespace patchbay::daemon {
 
@@ -35,6 +46,41 @@ Result<gid_t> find_group(const std::string& group) {
   const auto [stop_at, error] = std::from_chars(group.data(), end, id);
   if (!group.empty() && error == std::errc() && stop_at == end && id != static_cast<gid_t>(-1)) return id;
   return fail(ErrorCode::not_found, fmt::format("group {} does not exist; see `getent group`", group));
+}
+
+std::vector<MissingCapability> missing_capabilities() {
+  struct Needed {
+    unsigned bit;
+    MissingCapability missing;
+  };
+  constexpr Needed needed[] = {
+      {CAP_NET_ADMIN, {"CAP_NET_ADMIN", "host vnics cannot be made, changed or removed, nor NICs set up"}},
+      {CAP_NET_RAW, {"CAP_NET_RAW", "external switches cannot use their NICs"}},
+  };
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {};
+  std::vector<MissingCapability> missing;
+  if (::syscall(SYS_capget, &header, sets) != 0) return missing;
+  for (const Needed& each : needed) {
+    if ((sets[each.bit / 32].effective >> (each.bit % 32) & 1U) == 0) missing.push_back(each.missing);
+  }
+  return missing;
+}
+
+void notify_ready() {
+  const char* const name = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (name == nullptr || *name == '\0' || std::strlen(name) >= sizeof address.sun_path) return;
+  std::memcpy(address.sun_path, name, std::strlen(name));
+  if (*name == '@') address.sun_path[0] = '\0';  // a name without a file
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  constexpr std::string_view ready = "READY=1";
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(name));
+  if (!socket || ::sendto(socket.get(), ready.data(), ready.size(), MSG_NOSIGNAL,
+                          reinterpret_cast<const sockaddr*>(&address), size) < 0) {
+    spdlog::warn("{}", system_error("the service manager cannot be told that patchbayd is ready", errno).message);
+  }
 }
 
 void raise_descriptor_limit() {

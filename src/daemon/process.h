@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -18,6 +19,18 @@ namespace patchbay::daemon {
 [[nodiscard]] Result<gid_t> find_group(const std::string& group);
 
 // As many descriptors as we may have.
+// A capability that this process lacks, and what it cannot do without.
+struct MissingCapability {
+  const char* name;
+  const char* loss;
+};
+[[nodiscard]] std::vector<MissingCapability> missing_capabilities();
+
+// Tells the service manager that we are ready ("READY=1", sd_notify(3)); does nothing where nobody asked for it
+// ($NOTIFY_SOCKET is not set).
+void notify_ready();
+
+// As many descriptors as we may have: a guest's vnic needs about ten.
 void raise_descriptor_limit();
 // The limit that there is now.
 [[nodiscard]] std::uint64_t descriptor_limit();

@@ -7,6 +7,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
+#include "base/directory_lock.h"
 #include "control/api/server.h"
 #include "control/host/addresses.h"
 #include "control/host/nic_watch.h"
@@ -35,6 +36,9 @@ Result<void> make_directories_of(const Options& options) {
 Result<void> run(const Options& options) {
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
+  for (const MissingCapability& missing : missing_capabilities()) {
+    spdlog::warn("without {}: {}; start patchbayd by its systemd unit, or as root", missing.name, missing.loss);
+  }
   const auto socket_group = socket_group_of(options);
   if (!socket_group) return fail(socket_group.error());
   if (auto ok = make_directories_of(options); !ok) return ok;
@@ -47,11 +51,13 @@ Result<void> run(const Options& options) {
   });
   auto store = store::SqliteStore::open(options.state_dir);
   if (!store) return fail(store.error());
+  const auto run_lock = DirectoryLock::take(options.run_dir, "run directory", "--run-dir");
+  if (!run_lock) return fail(run_lock.error());
   auto nics = host::NicWatch::create(loop);
   if (!nics) return fail(nics.error());
   const auto host_address = host::first_ipv4_address();
   if (!host_address) return fail(host_address.error());
-  auto dataplane = dataplane::Dataplane::create({options.worker_cpus});
+  auto dataplane = dataplane::Dataplane::create({options.worker_cpus, options.state_dir});
   if (!dataplane) return fail(dataplane.error());
   const auto make_endpoint = [&loop, &dataplane](vhost_user::EndpointConfig config, std::function<void()> changed) {
     return vhost_user::Endpoint::create(loop, **dataplane, std::move(config), std::move(changed));
@@ -71,6 +77,7 @@ Result<void> run(const Options& options) {
   if (!server) return fail(server.error());
 
   spdlog::info("ready: the API listens on {}", api_socket);
+  notify_ready();
   loop.run();
   spdlog::info("stopping");
   return {};

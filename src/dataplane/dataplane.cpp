@@ -14,6 +14,7 @@
 #include "dataplane/learning.h"
 #include "dataplane/ports/guest_port.h"
 #include "dataplane/ports/host_port.h"
+#include "dataplane/ports/interface.h"
 #include "dataplane/ports/packet_port.h"
 #include "dataplane/virtqueue/guest_memory.h"
 #include "dataplane/virtqueue/guest_queues.h"
@@ -46,6 +47,7 @@ class WorkerDataplane final : public Dataplane {
 
   Result<PortId> open_guest_port(const std::string& vnic) override;
   Result<PortId> open_host_port(const HostPortConfig& config) override;
+  Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override;
   Result<PortId> open_uplink(const std::string& nic) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
@@ -66,8 +68,8 @@ class WorkerDataplane final : public Dataplane {
   int event_fd() const override { return event_fd_.get(); }
 
  private:
-  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd)
-      : eal_(std::move(eal)), rcu_(std::move(rcu)), event_fd_(std::move(event_fd)) {}
+  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd, std::string owner)
+      : owner_(std::move(owner)), eal_(std::move(eal)), rcu_(std::move(rcu)), event_fd_(std::move(event_fd)) {}
 
   [[nodiscard]] PortId next_id() noexcept { return PortId{next_id_++}; }
   [[nodiscard]] PortRecord& find(PortId id);
@@ -75,6 +77,7 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] PortId add(PortRecord record);
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
 
+  const std::string owner_;
   std::unique_ptr<dpdk::Eal> eal_;
   dpdk::Rcu rcu_;
   UniqueFd event_fd_;
@@ -96,7 +99,7 @@ Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig
   UniqueFd event_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event_fd) return fail(system_error("the data plane's event descriptor", errno));
   std::unique_ptr<WorkerDataplane> dataplane(
-      new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd)));
+      new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd), config.owner));
   const auto cpu = config.worker_cpus.empty() ? std::nullopt : std::optional(config.worker_cpus.front());
   auto worker = Worker::create(0, cpu, dataplane->rcu_);
   if (!worker) return fail(worker.error());
@@ -137,13 +140,20 @@ Result<PortId> WorkerDataplane::open_guest_port(const std::string&) {
 }
 
 Result<PortId> WorkerDataplane::open_host_port(const HostPortConfig& config) {
-  auto port = HostPort::open(next_id(), event_fd_.get(), config);
+  HostPortConfig owned = config;
+  owned.owner = owner_;
+  auto port = HostPort::open(next_id(), event_fd_.get(), owned);
   if (!port) return fail(port.error());
   HostPort* const host = port->get();
   PortRecord record;
   record.port = std::move(*port);
   record.host = host;
   return add(std::move(record));
+}
+
+Result<std::vector<std::string>> WorkerDataplane::remove_left_host_interfaces(const std::set<std::string>& wanted) {
+  if (owner_.empty()) return std::vector<std::string>();
+  return remove_interfaces(HostPort::alias_of(owner_), wanted);
 }
 
 Result<PortId> WorkerDataplane::open_uplink(const std::string& nic) {

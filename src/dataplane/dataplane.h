@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,7 @@ struct HostPortConfig {
   std::string name;  // of the network interface that appears on the host: 1-15 characters
   MacAddr mac;
   std::uint16_t mtu = 1500;  // layer 3 bytes
+  std::string owner = {};    // filled in by the data plane: DataplaneConfig::owner
 };
 
 // What broke at a port by the other side's doing; control shows it and starts the link anew when the peer does.
@@ -148,6 +150,8 @@ struct WorkerStats {
 
 struct DataplaneConfig {
   std::vector<unsigned> worker_cpus;  // one worker per entry, pinned to it; empty: one worker, not pinned
+  // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
+  std::string owner = {};
 };
 
 class Dataplane {
@@ -162,6 +166,10 @@ class Dataplane {
   // Creates, or takes over from an earlier run, the host interface `config.name` and sets MAC, MTU and up.
   // Errors: exists (an interface of that name that is not ours), no_resource, internal.
   [[nodiscard]] virtual Result<PortId> open_host_port(const HostPortConfig& config) = 0;
+  // Removes host interfaces that an earlier run with the same owner left, apart from those called as in `wanted`; gives
+  // the names of the removed. Errors: unavailable, internal.
+  [[nodiscard]] virtual Result<std::vector<std::string>> remove_left_host_interfaces(
+      const std::set<std::string>& wanted) = 0;
   // Opens packet sockets on the kernel NIC `nic`, promiscuous until closed; sets it up (IFF_UP).
   // Errors: not_found, invalid (not an Ethernet device), no_resource, internal.
   [[nodiscard]] virtual Result<PortId> open_uplink(const std::string& nic) = 0;

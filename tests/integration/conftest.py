@@ -111,10 +111,11 @@ def pytest_runtest_makereport(item):
     if not report.failed:
         return
     item.failed = True
-    for name in ("net", "rewired", "bed", "host"):
+    for name in ("net", "rewired", "bed", "host", "bench", "lab"):
         fixture = getattr(item, "funcargs", {}).get(name)
         if fixture is not None:
-            report.sections.append(("lab", f"logs are in {fixture.lab.keep_logs(item.name)}"))
+            lab = getattr(fixture, "lab", fixture)
+            report.sections.append(("lab", f"logs are in {lab.keep_logs(item.name)}"))
             break
 
 

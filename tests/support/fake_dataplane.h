@@ -35,6 +35,16 @@ class FakeDataplane final : public dataplane::Dataplane {
   Result<PortId> open_host_port(const dataplane::HostPortConfig& config) override {
     return open(fmt::format("open_host {} {} {}", config.name, config.mac.to_string(), config.mtu), config.name);
   }
+  std::vector<std::string> left_interfaces;
+  Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override {
+    std::vector<std::string> removed;
+    std::erase_if(left_interfaces, [&](const std::string& name) {
+      if (wanted.contains(name)) return false;
+      removed.push_back(name);
+      return true;
+    });
+    return removed;
+  }
   Result<PortId> open_uplink(const std::string& nic) override { return open("open_uplink " + nic, nic); }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));

@@ -23,7 +23,8 @@ class GuestDriver {
   static constexpr std::uint64_t front_end_base = 0x7F0000000;  // front-end addresses here
   static constexpr std::size_t memory_size = 4 << 20;
   static constexpr std::uint16_t ring_size = 64;
-  static constexpr std::size_t buffer_size = 2048;
+  static constexpr std::size_t buffer_size = 2048;      // as offered and sent, where a test says nothing else
+  static constexpr std::size_t buffer_stride = 0x3000;  // from one buffer to the next: the most that one may have
   static constexpr std::size_t header_size = 12;
 
   struct Ring {
@@ -148,7 +149,7 @@ class GuestDriver {
     if (ftruncate(fd_.get(), 0) != 0) std::abort();
   }
   [[nodiscard]] std::size_t buffer(std::size_t ring, std::size_t number) const {
-    return 0x40000 + (ring * ring_size + number) * buffer_size * 4;
+    return 0x40000 + (ring * ring_size + number) * buffer_stride;
   }
   [[nodiscard]] int fd() const { return fd_.get(); }
 

@@ -36,6 +36,9 @@ class RecordingDataplane final : public dataplane::Dataplane {
 
   Result<PortId> open_guest_port(const std::string&) override { return PortId{next_port_++}; }
   Result<PortId> open_host_port(const dataplane::HostPortConfig&) override { return PortId{next_port_++}; }
+  Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>&) override {
+    return std::vector<std::string>();
+  }
   Result<PortId> open_uplink(const std::string&) override { return PortId{next_port_++}; }
   Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
   void set_carrier(PortId, bool) override {}

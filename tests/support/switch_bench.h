@@ -31,8 +31,8 @@ class SwitchBench {
     }
   };
 
-  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true)
-      : rcu(*dataplane::dpdk::Rcu::create(nullptr)), vnics_(std::move(vnics)), with_uplink_(with_uplink) {
+  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true, std::uint16_t mtu = 1500)
+      : rcu(*dataplane::dpdk::Rcu::create(nullptr)), vnics_(std::move(vnics)), with_uplink_(with_uplink), mtu_(mtu) {
     worker = *dataplane::Worker::create(0, std::nullopt, rcu);
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       fakes.push_back(std::make_unique<dataplane::FakePort>(PortId{i + 1}));
@@ -82,7 +82,7 @@ class SwitchBench {
     }
     std::optional<forwarding::SwitchTable::Uplink> uplink;
     if (with_uplink_) uplink = {0, snapshot->entries[0].rule.learner};
-    snapshot->switches.emplace_back(members, uplink, std::uint16_t{1500}, any_spoofs ? &fdb : nullptr);
+    snapshot->switches.emplace_back(members, uplink, mtu_, any_spoofs ? &fdb : nullptr);
     static_cast<void>(worker->publish(std::move(snapshot)));
   }
   // Nothing if port `i` does not learn.
@@ -117,6 +117,7 @@ class SwitchBench {
   forwarding::LearnerId next_learner_ = 1;
   std::vector<Vnic> vnics_;
   bool with_uplink_;
+  std::uint16_t mtu_;
 };
 
 }  // namespace patchbay::test

@@ -33,11 +33,16 @@ class Daemon:
         self.arguments = list(arguments)
         self.process = None
 
-    def start(self, limit_s=20.0):
+    def launch(self):
+        """Starts its process and waits for nothing; the process."""
         os.makedirs(self.state_dir, exist_ok=True)
         os.makedirs(self.run_dir, exist_ok=True)
         self.process = self.netns.start("patchbayd", program("patchbayd"), "--state-dir", self.state_dir,
                                         "--run-dir", self.run_dir, *self.arguments)
+        return self.process
+
+    def start(self, limit_s=20.0):
+        self.launch()
         wait_until(self.answers, f"patchbayd to answer on {self.api_socket} (log: {self.log})", limit_s)
         return self
 

@@ -115,6 +115,8 @@ class Guest:
         self._run_dir = run_dir
         self._channel = None
         self.process = None
+        self.prefix = []  # words before QEMU's command: setpriv and the like
+        self.files = {}   # {path: where it is to be found instead}, for a QEMU that may not read the original
         self.console_log = os.path.join(run_dir, f"{name}.console.log")
         self.qemu_log = os.path.join(run_dir, f"{name}.qemu.log")
 
@@ -141,9 +143,11 @@ class Guest:
         if os.path.exists(channel):
             os.unlink(channel)
         self._channel = Channel(channel)
-        command = self.prefix + qemu_command(self.name, self.memory_mb, accelerator()) + [
-            "-qmp", f"unix:{self.qmp},server=on,wait=off",
-            "-serial", f"file:{self.console_log}", "-serial", f"unix:{channel},server=on,wait=off", *network_arguments]
+        command = [*self.prefix, *(self.files.get(word, word) for word in
+                                    qemu_command(self.name, self.memory_mb, accelerator())),
+                   "-qmp", f"unix:{self.qmp},server=on,wait=off",
+                   "-serial", f"file:{self.console_log}", "-serial", f"unix:{channel},server=on,wait=off",
+                   *network_arguments]
         self.process = Process(self._record, f"QEMU guest {self.name}", command, self.qemu_log)
 
     def adopt(self):

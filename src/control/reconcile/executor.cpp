@@ -76,12 +76,19 @@ void Executor::step(const Publish& publish) {
     on.mtu = planned.mtu;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
+      if (guest != guests_.end()) tell_mtu(guest->second, planned.mtu);
       on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
                           vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority});
     }
     layout.switches.push_back(std::move(on));
   }
   dataplane_.publish(layout);
+}
+
+void Executor::tell_mtu(Guest& guest, std::uint16_t mtu) {
+  if (guest.mtu == mtu) return;
+  guest.mtu = mtu;
+  if (guest.endpoint) guest.endpoint->set_mtu(mtu);
 }
 
 void Executor::step(const OpenUplink& open) {
@@ -121,7 +128,8 @@ void Executor::step(const CloseGuestPort& close) {
 void Executor::step(const OpenEndpoint& open) {
   const auto guest = guests_.find(open.vnic);
   if (guest == guests_.end()) return;  // its port failed to open
-  vhost_user::EndpointConfig config{open.vnic, guest->second.port, open.plan.role, open.plan.path, socket_group_};
+  vhost_user::EndpointConfig config{open.vnic,      guest->second.port, open.plan.role,
+                                    open.plan.path, socket_group_,      guest->second.mtu};
   auto endpoint = make_endpoint_(std::move(config), nullptr);  // its status is asked for when somebody looks
   if (!endpoint) return note_failure(ObjectKind::guest, open.vnic, endpoint.error());
   guest->second.endpoint = std::move(*endpoint);

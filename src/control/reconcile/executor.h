@@ -64,6 +64,7 @@ class Executor {
  private:
   struct Guest {
     PortId port{};
+    std::uint16_t mtu = 0;  // of the switch, as last published
     std::unique_ptr<vhost_user::Endpoint> endpoint;
   };
 
@@ -79,6 +80,7 @@ class Executor {
   void step(const SetHostPortMtu& set);
   void step(const CloseHostPort& close);
 
+  static void tell_mtu(Guest& guest, std::uint16_t mtu);
   void close_port(const Object& object, PortId port, bool remove_interface);
   void note_failure(ObjectKind kind, const std::string& name, const Error& error);
   void warn_once(const Object& object, const std::string& message);

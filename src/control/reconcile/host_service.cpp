@@ -10,6 +10,7 @@
 #include <random>
 #include <set>
 
+#include "control/vhost_user/socket_path.h"
 #include "model/name.h"
 
 namespace patchbay::reconcile {
@@ -33,6 +34,12 @@ bool is_inside(const std::string& path, const std::string& directory) {
 Result<void> make_socket_dir(const std::string& path, std::optional<unsigned> group) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(system_error("directory " + path, errno));
   if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+    if (errno == EPERM) {
+      return fail(ErrorCode::unavailable,
+                  fmt::format("directory {} cannot be given to group {}, for patchbayd's user is not in it; make it a "
+                              "member (SupplementaryGroups= of the systemd unit), or give another --socket-group",
+                              path, *group));
+    }
     return fail(system_error("directory " + path, errno));
   }
   if (::chmod(path.c_str(), group ? 0750 : 0755) != 0) return fail(system_error("directory " + path, errno));
@@ -75,6 +82,7 @@ Result<void> HostService::start() {
     if (auto ok = store_.save(store::difference(state_, next)); !ok) return ok;
     state_ = std::move(next);
   }
+  remove_leftovers();
   UniqueFd event_fd(::dup(dataplane_.event_fd()));  // faults_ closes what it is given
   if (!event_fd) return fail(system_error("event descriptor of the data plane", errno));
   faults_.assign(event_fd.release());
@@ -82,6 +90,22 @@ Result<void> HostService::start() {
   nics_.on_change([this] { reconcile(); });
   reconcile();
   return {};
+}
+
+// What a daemon that was killed left in the middle of a change: interfaces and sockets of vnics that are not stored any
+// more. Not being able to is no reason not to start.
+void HostService::remove_leftovers() {
+  std::set<std::string> wanted;
+  for (const auto& [name, vnic] : state_.host.vnics) {
+    if (vnic.kind == model::VnicKind::host) wanted.insert(name);
+  }
+  const auto removed = dataplane_.remove_left_host_interfaces(wanted);
+  if (!removed) {
+    spdlog::warn("{}", removed.error().message);
+  } else if (!removed->empty()) {
+    spdlog::warn("removed interfaces of deleted host vnics that an earlier run left: {}", fmt::join(*removed, ", "));
+  }
+  vhost_user::remove_dead_sockets(config_.run_dir + "/vhost");
 }
 
 // ---- Changes --------------------------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ class HostService final : public Service {
               EndpointFactory make_endpoint, HostServiceConfig config);
 
   [[nodiscard]] Result<void> start();
+  void remove_leftovers();
   [[nodiscard]] Result<void> check_uplink(const model::Switch& checked, bool must_exist) const;
   [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
@@ -76,7 +77,7 @@ class HostService final : public Service {
 
   [[nodiscard]] bool is_host_vnic(const std::string& interface) const;
   [[nodiscard]] SwitchView view_of(const model::Switch& on, std::vector<std::string> vnics) const;
-  [[nodiscard]] UplinkView view_of_uplink(const std::string& nic) const;
+  [[nodiscard]] UplinkView view_of_uplink(const model::Switch& on) const;
   [[nodiscard]] VnicView view_of(const model::Vnic& vnic) const;
   void view_guest_state(VnicView& view) const;
   void view_addresses(VnicView& view) const;

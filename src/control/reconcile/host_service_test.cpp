@@ -1,7 +1,9 @@
 #include "control/reconcile/host_service.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <filesystem>
 
@@ -108,7 +110,55 @@ TEST_F(HostServiceTest, another_mtu_of_a_switch_leaves_its_guests_connected) {
   fill();
   ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, 1400}));
   EXPECT_EQ(dataplane.take_calls(), (Lines{"set_mtu mgmt 1400", "publish [eth1 1400: mgmt/- vm1/-]"}));
-  EXPECT_EQ(endpoints.take_calls(), Lines{});
+  EXPECT_EQ(endpoints.take_calls(), (Lines{"mtu vm1 1400"}));
+}
+
+TEST_F(HostServiceTest, a_guest_that_goes_by_another_mtu_has_to_restart) {
+  start();
+  fill();
+  EXPECT_EQ(endpoints.configs.at("vm1").mtu, 1500);
+  EXPECT_EQ(service->show_vnic("vm1")->state_reason, "") << "nobody is connected";
+  endpoints.statuses["vm1"] = {vhost_user::State::connected, "", 1500};
+  EXPECT_EQ(service->show_vnic("vm1")->state_reason, "");
+  ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, 1400}));
+  const std::string reason = service->show_vnic("vm1")->state_reason;
+  for (const char* part : {"guest restart needed", "1500", "1400", "attach-args"}) {
+    EXPECT_NE(reason.find(part), std::string::npos) << reason;
+  }
+  EXPECT_EQ(service->show_vnic("vm1")->state, "connected");
+  endpoints.statuses["vm1"].guest_mtu = 1400;  // it did
+  EXPECT_EQ(service->show_vnic("vm1")->state_reason, "");
+}
+
+TEST_F(HostServiceTest, says_what_is_lost_when_somebody_lowers_the_mtu_of_the_nic) {
+  start();
+  fill();
+  const auto uplink = [this] { return *service->show_switch("sw1")->uplink; };
+  EXPECT_EQ(uplink().state_reason, "");
+  nics.current.at("eth1").mtu = 1499;
+  nics.tell();
+  EXPECT_EQ(uplink().state, "up");
+  for (const char* part :
+       {"1499", "1500", "lost", "uplink_refused", "ip link set eth1 mtu 1500", "patchbay switch set sw1 --mtu 1499"}) {
+    EXPECT_NE(uplink().state_reason.find(part), std::string::npos) << part << " in: " << uplink().state_reason;
+  }
+  ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, 1499}));
+  EXPECT_EQ(uplink().state_reason, "");
+}
+
+TEST_F(HostServiceTest, clears_away_what_a_killed_daemon_left_and_keeps_what_is_stored) {
+  start();
+  fill();
+  stop();
+  dataplane.left_interfaces = {"gone", "mgmt", "vm1"};  // vm1 is the name of a guest's vnic, not of an interface
+  const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket_of("gone").copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  start();
+  EXPECT_EQ(dataplane.left_interfaces, (Lines{"mgmt"}));
+  EXPECT_FALSE(std::filesystem::exists(socket_of("gone")));
 }
 
 TEST_F(HostServiceTest, closes_on_the_way_out_and_leaves_host_interfaces_for_the_next_run) {

@@ -59,7 +59,7 @@ struct NicView {
 struct UplinkView {
   std::string nic;
   std::string state;         // "up", "down"
-  std::string state_reason;  // "no carrier", "no such NIC", …; empty if up
+  std::string state_reason;  // "no carrier", "no such NIC", …; up: empty, or what is lost (the NIC's MTU is too small)
   dataplane::PortCounters counters;
 };
 struct SwitchView {

@@ -13,6 +13,24 @@ std::map<std::string, std::vector<std::string>> vnics_by_switch(const model::Hos
   return names;
 }
 
+// What it means that a NIC carries less than the switch on it does; empty if it does not.
+std::string nic_mtu_phrase(const model::Switch& on, const model::Nic& nic) {
+  if (nic.mtu >= on.mtu) return "";
+  return fmt::format(
+      "nic {0} has mtu {1}, switch {2} has {3}: frames with more than {1} bytes of layer 3 are lost, those "
+      "to the wire as uplink_refused; `ip link set {0} mtu {3}`, or `patchbay switch set {2} --mtu {1}`",
+      nic.name, nic.mtu, on.name, on.mtu);
+}
+
+// What it means that a guest goes by another MTU than its switch; empty if it does not.
+std::string guest_mtu_phrase(std::uint16_t guest_mtu, std::uint16_t switch_mtu) {
+  if (guest_mtu == switch_mtu) return "";
+  return fmt::format(
+      "guest restart needed: it goes by mtu {}, its switch has {} now; start it anew with the host_mtu that "
+      "`patchbay vnic attach-args` prints",
+      guest_mtu, switch_mtu);
+}
+
 }  // namespace
 
 Result<SwitchView> HostService::show_switch(const std::string& name) const {
@@ -30,11 +48,12 @@ std::vector<SwitchView> HostService::list_switches() const {
 
 SwitchView HostService::view_of(const model::Switch& on, std::vector<std::string> vnics) const {
   SwitchView view{on, std::nullopt, std::move(vnics)};
-  if (on.type == model::SwitchType::external) view.uplink = view_of_uplink(on.uplink);
+  if (on.type == model::SwitchType::external) view.uplink = view_of_uplink(on);
   return view;
 }
 
-UplinkView HostService::view_of_uplink(const std::string& nic) const {
+UplinkView HostService::view_of_uplink(const model::Switch& on) const {
+  const std::string& nic = on.uplink;
   const Object object{ObjectKind::uplink, nic};
   UplinkView view{nic, "down", "", executor_.counters(object)};
   const auto& failed = executor_.actual().failed;
@@ -50,6 +69,7 @@ UplinkView HostService::view_of_uplink(const std::string& nic) const {
     view.state_reason = "no carrier";
   } else {
     view.state = "up";
+    view.state_reason = nic_mtu_phrase(on, found->second);
   }
   return view;
 }
@@ -125,6 +145,7 @@ void HostService::view_guest_state(VnicView& view) const {
   if (const auto status = executor_.endpoint_status(name)) {
     view.state = to_string(status->state);
     view.state_reason = status->reason;
+    if (status->guest_mtu) view.state_reason = guest_mtu_phrase(*status->guest_mtu, view.mtu);
     return;
   }
   const auto failure = failed.find(object);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "control/store/migrations.h"
@@ -184,17 +185,19 @@ Result<void> check_undamaged(Sqlite& database) {
   if (!statement) return fail(statement.error());
   const auto row = statement->step();
   if (!row) return fail(row.error());
-  if (*row && statement->text(0) == "ok") return {};
+  std::string what = statement->text(0);
+  if (*row && what == "ok") return {};
+  std::replace(what.begin(), what.end(), '\n', ' ');  // SQLite writes a line for the database and one for the page
   return fail(ErrorCode::internal,
               fmt::format("state file {} is damaged ({}); restore a copy of it, or move it away to start with an empty "
                           "host",
-                          database.path(), statement->text(0)));
+                          database.path(), what));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& state_dir) {
-  auto lock = StateLock::take(state_dir);
+  auto lock = DirectoryLock::take(state_dir, "state directory", "--state-dir");
   if (!lock) return fail(lock.error());
   auto database = Sqlite::open(state_dir + "/patchbay.db");
   if (!database) return fail(database.error());

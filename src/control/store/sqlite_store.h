@@ -4,14 +4,14 @@
 //         in a transaction. Write-ahead log with synchronous=FULL: a save is on the disk when it returns, and a process
 //         killed at any moment leaves the last saved state. Rows are read as untrusted values: each goes through the
 //         model's rules again.
-// Limits  One daemon a state directory (StateLock).
+// Limits  One daemon a state directory (DirectoryLock).
 // Threads control's only.
 #pragma once
 #include <memory>
 #include <string>
 
+#include "base/directory_lock.h"
 #include "control/store/sqlite.h"
-#include "control/store/state_lock.h"
 #include "control/store/store.h"
 
 namespace patchbay::store {
@@ -26,13 +26,13 @@ class SqliteStore final : public Store {
   [[nodiscard]] Result<void> save(const Change& change) override;
 
  private:
-  SqliteStore(StateLock lock, Sqlite database) : lock_(std::move(lock)), database_(std::move(database)) {}
+  SqliteStore(DirectoryLock lock, Sqlite database) : lock_(std::move(lock)), database_(std::move(database)) {}
 
   [[nodiscard]] Result<void> load_switches(model::Host& host);
   [[nodiscard]] Result<void> load_vnics(model::Host& host);
   [[nodiscard]] Result<void> load_mac_pool(StoredState& state);
 
-  StateLock lock_;
+  DirectoryLock lock_;
   Sqlite database_;
 };
 

@@ -63,6 +63,7 @@ class Core : public std::enable_shared_from_this<Core> {
         dataplane_(dataplane),
         config_(std::move(config)),
         changed_(std::move(changed)),
+        mtu_(config_.mtu),
         listener_(loop),
         timer_(loop),
         log_(config_.vnic) {
@@ -93,7 +94,15 @@ class Core : public std::enable_shared_from_this<Core> {
     changed_ = {};
   }
 
-  [[nodiscard]] const EndpointStatus& status() const noexcept { return status_; }
+  [[nodiscard]] EndpointStatus status() const {
+    EndpointStatus status = status_;
+    if (status.state == State::connected && session_) {
+      status.guest_mtu = session_->protocol.guest_mtu().value_or(session_->mtu_when_linked);
+    }
+    return status;
+  }
+
+  void set_mtu(std::uint16_t mtu) noexcept { mtu_ = mtu; }
 
   void port_failed(dataplane::PortFault fault) {
     if (!session_) return;
@@ -107,6 +116,7 @@ class Core : public std::enable_shared_from_this<Core> {
     Protocol protocol;
     std::shared_ptr<Connection> connection;
     bool was_linked = false;
+    std::uint16_t mtu_when_linked = 0;  // the switch's
   };
 
   // ---- Listening ----------------------------------------------------------------------------------------------------
@@ -202,6 +212,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   void show_progress() {
     const bool linked = session_->protocol.is_linked();
+    if (linked && status_.state != State::connected) session_->mtu_when_linked = mtu_;
     if (linked && !std::exchange(session_->was_linked, true)) {
       retry_ = retry_ms_min;
       log_.info("guest connected");
@@ -255,6 +266,7 @@ class Core : public std::enable_shared_from_this<Core> {
   dataplane::Dataplane& dataplane_;
   const EndpointConfig config_;
   std::function<void()> changed_;
+  std::uint16_t mtu_;  // of the switch
   const Limits limits_;
   const std::shared_ptr<Connection::Budget> budget_ = std::make_shared<Connection::Budget>(Connection::Budget{
       TokenBucket(limits_.messages_per_second, limits_.messages_burst, Clock::now()), ForeignCloser{}});
@@ -280,6 +292,7 @@ class LocalEndpoint final : public Endpoint {
   LocalEndpoint& operator=(const LocalEndpoint&) = delete;
 
   [[nodiscard]] EndpointStatus status() const override { return core_->status(); }
+  void set_mtu(std::uint16_t mtu) override { core_->set_mtu(mtu); }
   void port_failed(dataplane::PortFault fault) override { core_->port_failed(fault); }
 
  private:

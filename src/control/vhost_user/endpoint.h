@@ -34,12 +34,15 @@ struct EndpointConfig {
   Role role = Role::listen;
   std::string path;                      // of the socket, 1-107 bytes
   std::optional<unsigned> socket_group;  // Role::listen: group id that may connect besides us; nothing: our own group
+  std::uint16_t mtu = 1500;              // of the switch, layer 3 bytes; see set_mtu()
 };
 
 struct EndpointStatus {
   State state = State::waiting_for_guest;
   std::string
       reason;  // a phrase for people: "waiting for a guest on /run/…", "no memory shared yet", …; empty if connected
+  // Connected: the MTU that the guest goes by: what its front-end said, else the switch's when the guest connected.
+  std::optional<std::uint16_t> guest_mtu;
 };
 
 class Endpoint {
@@ -53,6 +56,8 @@ class Endpoint {
   virtual ~Endpoint() = default;
 
   [[nodiscard]] virtual EndpointStatus status() const = 0;
+  // The switch has another MTU from now on. A guest that is connected goes on with the one it has.
+  virtual void set_mtu(std::uint16_t mtu) = 0;
   // The data plane reported a fault of this port: ends the connection, so that the front-end starts afresh.
   virtual void port_failed(dataplane::PortFault fault) = 0;
 };

@@ -1,13 +1,16 @@
 #include "control/vhost_user/endpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <chrono>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include "control/vhost_user/protocol.h"
+#include "control/vhost_user/socket_path.h"
 #include "tests/support/fake_front_end.h"
 #include "tests/support/lingering_socket.h"
 #include "tests/support/recording_dataplane.h"
@@ -76,7 +79,8 @@ class EndpointTest : public testing::Test {
     return value;
   }
   // What QEMU 7.2 sends from the start of the machine until the guest's driver runs.
-  void hand_shake(FakeFrontEnd& front_end) {
+  // `mtu`: of QEMU's host_mtu=, in which case the guest's driver takes it from its device.
+  void hand_shake(FakeFrontEnd& front_end, std::optional<std::uint16_t> mtu = std::nullopt) {
     const std::uint64_t offered = ask(front_end, 1);
     EXPECT_NE(offered & feature_protocol_features, 0U);
     const std::uint64_t protocol_features = ask(front_end, 15);
@@ -85,7 +89,10 @@ class EndpointTest : public testing::Test {
     front_end.send(3);
     EXPECT_EQ(ask(front_end, 1), offered);
     for (std::uint32_t ring = 0; ring < 2; ++ring) front_end.send(13, u64(ring), {events[ring].get()});
-    front_end.send(2, u64(offered & ~feature_net_mtu));
+    if (mtu) {
+      EXPECT_EQ(ask(front_end, 20, u64(*mtu), {}, test::flag_version_1 | test::flag_need_reply), 0U);
+    }
+    front_end.send(2, u64(mtu ? offered : offered & ~feature_net_mtu));
     EXPECT_EQ(ask(front_end, 5, memory_table(1), {memory.get()}, test::flag_version_1 | test::flag_need_reply), 0U);
     for (std::uint32_t ring = 0; ring < 2; ++ring) {
       front_end.send(8, vring_state(ring, 256));
@@ -144,6 +151,30 @@ TEST_F(EndpointTest, goes_from_waiting_to_connected_and_back) {
   ASSERT_TRUE(again);
   hand_shake(*again);
   EXPECT_EQ(endpoint->status().state, State::connected);
+}
+
+TEST_F(EndpointTest, shows_the_mtu_that_a_connected_guest_goes_by) {
+  const auto endpoint = listen(path);
+  endpoint->set_mtu(4074);
+  EXPECT_FALSE(endpoint->status().guest_mtu) << "nobody is there";
+  for (const std::optional<std::uint16_t> told : {std::optional<std::uint16_t>(9000), std::optional<std::uint16_t>()}) {
+    auto front_end = FakeFrontEnd::connect(path);
+    ASSERT_TRUE(front_end);
+    hand_shake(*front_end, told);
+    ASSERT_TRUE(until_state(*endpoint, State::connected));
+    const std::uint16_t goes_by = told.value_or(4074);
+    EXPECT_EQ(endpoint->status().guest_mtu, goes_by);
+    endpoint->set_mtu(1400);
+    EXPECT_EQ(endpoint->status().guest_mtu, goes_by) << "the guest does not hear of another MTU";
+    front_end->send(18, vring_state(0, 1));
+    front_end->send(13, u64(0), {events[0].get()});  // a message that pauses the link is no new guest
+    ask(*front_end, 1);
+    EXPECT_EQ(endpoint->status().guest_mtu, goes_by);
+    front_end->close();
+    ASSERT_TRUE(until_state(*endpoint, State::waiting_for_guest));
+    EXPECT_FALSE(endpoint->status().guest_mtu);
+    endpoint->set_mtu(4074);
+  }
 }
 
 TEST_F(EndpointTest, answers_get_vring_base_with_what_the_data_plane_gave) {
@@ -364,6 +395,56 @@ TEST_F(EndpointTest, makes_its_socket_with_mode_0660_and_removes_it) {
   endpoint.reset();
   EXPECT_NE(::lstat(path.c_str(), &found), 0);
   EXPECT_TRUE(std::filesystem::is_empty(folder)) << "no temporary name stays behind";
+}
+
+// The names in `folder` that events came for, in order: "created .x", "moved here vnic.sock", "changed vnic.sock", …
+std::vector<std::string> read_events(int inotify) {
+  std::vector<std::string> seen;
+  alignas(inotify_event) std::array<char, 4096> buffer{};
+  const ssize_t size = ::read(inotify, buffer.data(), buffer.size());
+  for (ssize_t at = 0; at < size;) {
+    const auto* const event = reinterpret_cast<const inotify_event*>(buffer.data() + at);
+    const std::uint32_t kind = event->mask & IN_ALL_EVENTS;
+    const char* const word = kind == IN_MOVED_TO ? "moved here" : kind == IN_ATTRIB ? "changed" : "other";
+    seen.push_back(std::string(word) + " " + static_cast<const char*>(event->name));
+    at += static_cast<ssize_t>(sizeof *event + event->len);
+  }
+  return seen;
+}
+
+TEST_F(EndpointTest, its_socket_has_mode_and_group_before_anybody_can_see_it) {
+  const UniqueFd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  ASSERT_GE(::inotify_add_watch(inotify.get(), folder.c_str(), IN_CREATE | IN_ATTRIB | IN_MOVED_TO), 0);
+  EndpointConfig config;
+  config.vnic = "web";
+  config.port = PortId{1};
+  config.path = path;
+  config.socket_group = ::getgid();
+  const auto endpoint = Endpoint::create(loop, dataplane, config, nullptr);
+  ASSERT_TRUE(endpoint) << endpoint.error().message;
+  std::vector<std::string> of_the_path;
+  for (const std::string& event : read_events(inotify.get())) {
+    if (event.ends_with(" vnic.sock")) of_the_path.push_back(event);
+  }
+  EXPECT_EQ(of_the_path, (std::vector<std::string>{"moved here vnic.sock"})) << "nothing changes once it is there";
+}
+
+TEST_F(EndpointTest, only_sockets_that_nobody_listens_on_are_cleared_away) {
+  const auto endpoint = listen(path);
+  std::ofstream(folder + "/file.sock") << "x";
+  for (const char* name : {"/dead.sock", "/.patchbay.1.5"}) {
+    const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (folder + name).copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  remove_dead_sockets(folder);
+  remove_dead_sockets(folder + "/nonexistent");
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) left.insert(entry.path().filename());
+  EXPECT_EQ(left, (std::set<std::string>{"file.sock", "vnic.sock"}));
+  EXPECT_TRUE(FakeFrontEnd::connect(path));
 }
 
 TEST_F(EndpointTest, gives_its_socket_to_the_group) {

@@ -243,7 +243,14 @@ Result<void> Protocol::set_mtu(std::uint64_t mtu) {
     return fail(ErrorCode::invalid,
                 fmt::format("NET_SET_MTU says {}: host_mtu of the device must be {} to {}", mtu, mtu_min, mtu_max));
   }
-  return {};  // the guest's business: the switch judges frames by its own MTU
+  // The guest's business: the switch judges frames by its own MTU. Kept to be shown.
+  told_mtu_ = static_cast<std::uint16_t>(mtu);
+  return {};
+}
+
+std::optional<std::uint16_t> Protocol::guest_mtu() const noexcept {
+  const bool takes_mtu = (features_.value_or(0) & feature_net_mtu) != 0;
+  return takes_mtu ? told_mtu_ : std::nullopt;
 }
 
 Result<Reply> Protocol::stop_ring(const Message& message) {

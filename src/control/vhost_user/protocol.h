@@ -72,6 +72,9 @@ class Protocol {
   [[nodiscard]] Outcome handle(Message message);
 
   [[nodiscard]] bool is_linked() const noexcept { return linked_; }
+  // The MTU that the guest goes by, as its front-end said with NET_SET_MTU; nothing: it did not say, or the guest's driver
+  // does not take an MTU from its device.
+  [[nodiscard]] std::optional<std::uint16_t> guest_mtu() const noexcept;
   // What is still missing for a link, as a phrase for people; empty if linked.
   [[nodiscard]] std::string missing() const;
 
@@ -120,6 +123,7 @@ class Protocol {
 
   std::optional<std::uint64_t> features_;  // acknowledged; nothing: not yet
   std::uint64_t protocol_features_ = 0;
+  std::optional<std::uint16_t> told_mtu_;
   std::shared_ptr<const dataplane::GuestMemory> memory_;
   std::array<Ring, dataplane::guest_queues> rings_;
   std::array<std::uint16_t, 2 * queue_pairs_max - dataplane::guest_queues> spare_positions_{};  // of the rings beyond

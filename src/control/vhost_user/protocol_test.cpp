@@ -269,6 +269,19 @@ TEST_F(ProtocolTest, acknowledges_where_asked_and_not_twice) {
   EXPECT_TRUE(bad.failure) << "and the connection ends";
 }
 
+TEST_F(ProtocolTest, knows_the_mtu_of_a_guest_that_takes_it_from_its_device) {
+  negotiate();
+  EXPECT_FALSE(protocol->guest_mtu());
+  tell(Request::net_set_mtu, u64(9000));
+  EXPECT_FALSE(protocol->guest_mtu()) << "its driver did not acknowledge VIRTIO_NET_F_MTU";
+  tell(Request::set_features, u64(device_features | feature_protocol_features | feature_net_mtu));
+  EXPECT_EQ(protocol->guest_mtu(), 9000);
+  EXPECT_EQ(send(Request::net_set_mtu, u64(67), {}, true).reply, reply_u64(Request::net_set_mtu, 1));
+  EXPECT_EQ(protocol->guest_mtu(), 9000) << "what was refused changes nothing";
+  tell(Request::net_set_mtu, u64(65535));
+  EXPECT_EQ(protocol->guest_mtu(), 65535);
+}
+
 TEST_F(ProtocolTest, unknown_requests_are_denied_where_asked_and_end_the_connection_where_not) {
   for (const std::uint32_t request : {0U, 6U, 7U, 21U, 24U, 31U, 37U, 77U, 0xffffffffU}) {
     SCOPED_TRACE(request);

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 namespace patchbay::vhost_user {
@@ -111,6 +112,17 @@ Result<ListeningSocket> ListeningSocket::open(const std::string& path, std::opti
     return fail(system_error("cannot put the socket into place at " + path, cause));
   }
   return ListeningSocket(std::move(socket), std::move(directory), std::move(name), made.st_dev, made.st_ino);
+}
+
+void remove_dead_sockets(const std::string& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (entry.symlink_status(error).type() != std::filesystem::file_type::socket) continue;
+    const std::string path = entry.path().string();
+    const UniqueFd probe = new_socket();
+    if (!check_path(path) || !probe || try_connect(probe, path) != ECONNREFUSED) continue;
+    std::filesystem::remove(entry.path(), error);
+  }
 }
 
 Result<UniqueFd> connect_to(const std::string& path) {

@@ -45,6 +45,9 @@ class ListeningSocket {
   ino_t inode_;
 };
 
+// Removes the sockets in `directory` that nobody listens on: what daemons that were killed left.
+void remove_dead_sockets(const std::string& directory);
+
 // A connected, non-blocking socket. Errors: invalid (path), unavailable (nobody answers; the message is the bare
 // cause).
 [[nodiscard]] Result<UniqueFd> connect_to(const std::string& path);

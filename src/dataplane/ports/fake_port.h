@@ -15,7 +15,7 @@ namespace patchbay::dataplane {
 class FakePort final : public Port {
  public:
   static constexpr std::size_t frames_max = 256;
-  static constexpr std::size_t frame_bytes = 2048;
+  static constexpr std::size_t frame_bytes = 9216;
   struct Bytes {
     std::array<std::uint8_t, frame_bytes> data{};
     std::size_t size = 0;

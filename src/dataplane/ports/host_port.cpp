@@ -18,6 +18,7 @@ namespace patchbay::dataplane {
 namespace {
 
 constexpr const char* our_alias = "patchbay host vnic";
+constexpr std::size_t owner_size_max = 200;  // the kernel takes an alias of 255 bytes
 constexpr std::uint8_t no_offload[vnet_header_size_legacy] = {};
 
 // Whether an earlier run left an interface of that name. One that is not ours is an error.
@@ -26,7 +27,7 @@ Result<bool> is_left_by_us(const std::string& name) {
   if (!interface) return false;
   const auto alias = interface->alias();
   if (!alias) return fail(alias.error());
-  if (*alias == our_alias) return true;
+  if (alias->starts_with(our_alias)) return true;
   return fail(ErrorCode::exists, "host vnic " + name + ": the host has a network interface of that name already; " +
                                      "choose another name, or remove the interface");
 }
@@ -41,15 +42,20 @@ Result<UniqueFd> open_tap(const std::string& name) {
     if (errno == EBUSY) {
       return fail(ErrorCode::in_use, "host vnic " + name + ": another process has its interface open, end that first");
     }
-    return fail(system_error("host vnic " + name + ": making its interface", errno));
+    return fail(privileged_error("host vnic " + name + ": making its interface", errno, "CAP_NET_ADMIN"));
   }
-  if (ioctl(fd.get(), TUNSETOFFLOAD, 0UL) != 0 || ioctl(fd.get(), TUNSETPERSIST, 1UL) != 0) {
+  if (ioctl(fd.get(), TUNSETOFFLOAD, 0UL) != 0) {
     return fail(system_error("host vnic " + name + ": setting up its interface", errno));
   }
   return fd;
 }
 
 }  // namespace
+
+std::string HostPort::alias_of(const std::string& owner) {
+  if (owner.empty()) return our_alias;
+  return std::string(our_alias) + " of " + owner.substr(owner.size() - std::min(owner.size(), owner_size_max));
+}
 
 Result<std::unique_ptr<HostPort>> HostPort::open(PortId id, int fault_event_fd, const HostPortConfig& config) {
   if (config.name.empty() || config.name.size() >= IF_NAMESIZE) {
@@ -65,7 +71,11 @@ Result<std::unique_ptr<HostPort>> HostPort::open(PortId id, int fault_event_fd, 
   const auto set_up = [&]() -> Result<void> {
     auto interface = Interface::open(config.name);
     if (!interface) return fail(interface.error());
-    if (auto done = interface->set_alias(our_alias); !done) return done;
+    if (auto done = interface->set_alias(alias_of(config.owner)); !done) return done;
+    // Only now does it outlive the process: one that is killed leaves no interface that nobody knows as ours.
+    if (ioctl(port->fd_.get(), TUNSETPERSIST, 1UL) != 0) {
+      return fail(system_error("host vnic " + config.name + ": making its interface last", errno));
+    }
     if (auto done = interface->set_mac(config.mac); !done) return done;
     if (auto done = interface->set_mtu(config.mtu); !done) return done;
     return interface->set_up();

@@ -2,6 +2,8 @@
 //
 // Theory  The interface is persistent and marked as ours by its alias. It stays, with the addresses and routes that the
 //         administrator gave it, when the daemon ends, and the next run takes it over; it has no carrier meanwhile.
+//         The alias also names the owner (the daemon's state directory): what a daemon that was killed between storing
+//         a deletion and removing the interface has left, the next run with the same state finds and removes.
 //         Frames carry virtio-net headers in both directions; no offload is switched on, so they say nothing yet.
 //         Frames that were read but could not go on (the uplink is full) are kept and come again.
 // Limits  One read() a frame; frames up to frame_bytes.
@@ -24,6 +26,8 @@ class HostPort final : public Port {
   // Errors: as Dataplane::open_host_port().
   [[nodiscard]] static Result<std::unique_ptr<HostPort>> open(PortId id, int fault_event_fd,
                                                               const HostPortConfig& config);
+  // The alias of the host interfaces of `owner`.
+  [[nodiscard]] static std::string alias_of(const std::string& owner);
   [[nodiscard]] Result<void> set_mtu(std::uint16_t mtu);
   // Lets the interface disappear when this port is destroyed.
   void release_interface() noexcept;

@@ -34,7 +34,34 @@ Result<NetlinkSocket> connect_netlink() {
   return socket;
 }
 
+Error not_permitted(const std::string& what, int errno_value) {
+  return privileged_error(what, errno_value, "CAP_NET_ADMIN");
+}
+
 }  // namespace
+
+Result<std::vector<std::string>> remove_interfaces(const std::string& alias, const std::set<std::string>& except) {
+  auto netlink = connect_netlink();
+  if (!netlink) return fail(netlink.error());
+  nl_cache* all = nullptr;
+  if (const int error = rtnl_link_alloc_cache(netlink->get(), AF_UNSPEC, &all); error < 0) {
+    return fail(ErrorCode::internal, std::string("cannot list network interfaces: ") + nl_geterror(error));
+  }
+  const std::unique_ptr<nl_cache, void (*)(nl_cache*)> cache(all, nl_cache_free);
+  std::vector<std::string> removed;
+  for (nl_object* at = nl_cache_get_first(cache.get()); at != nullptr; at = nl_cache_get_next(at)) {
+    auto* const link = reinterpret_cast<rtnl_link*>(at);
+    const char* const has = rtnl_link_get_ifalias(link);
+    const char* const name = rtnl_link_get_name(link);
+    if (has == nullptr || name == nullptr || alias != has || except.contains(name)) continue;
+    const int error = rtnl_link_delete(netlink->get(), link);
+    if (error == -NLE_PERM) {
+      return fail(not_permitted(std::string("interface ") + name + ", left by an earlier run: removing it", EPERM));
+    }
+    if (error == 0) removed.emplace_back(name);  // any other error: it went by itself
+  }
+  return removed;
+}
 
 Result<Interface> Interface::open(const std::string& name) {
   Interface result;
@@ -78,6 +105,7 @@ Result<void> Interface::set_alias(const std::string& alias) {
   rtnl_link_set_ifindex(to.get(), index_);
   rtnl_link_set_ifalias(to.get(), alias.c_str());
   if (const int error = rtnl_link_change(netlink->get(), from.get(), to.get(), 0); error < 0) {
+    if (error == -NLE_PERM) return fail(not_permitted("interface " + name_ + ": setting its alias", EPERM));
     return fail(ErrorCode::internal, "interface " + name_ + ": cannot set its alias: " + nl_geterror(error));
   }
   return {};
@@ -88,7 +116,7 @@ Result<void> Interface::set_mac(const MacAddr& mac) {
   request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
   std::memcpy(request.ifr_hwaddr.sa_data, mac.bytes().data(), mac.bytes().size());
   if (ioctl(socket_.get(), SIOCSIFHWADDR, &request) != 0) {
-    return fail(system_error("interface " + name_ + ": setting its address", errno));
+    return fail(not_permitted("interface " + name_ + ": setting its address", errno));
   }
   return {};
 }
@@ -97,7 +125,7 @@ Result<void> Interface::set_mtu(std::uint32_t mtu) {
   ifreq request = request_for(name_);
   request.ifr_mtu = static_cast<int>(mtu);
   if (ioctl(socket_.get(), SIOCSIFMTU, &request) != 0) {
-    return fail(system_error("interface " + name_ + ": setting its MTU to " + std::to_string(mtu), errno));
+    return fail(not_permitted("interface " + name_ + ": setting its MTU to " + std::to_string(mtu), errno));
   }
   return {};
 }
@@ -108,7 +136,7 @@ Result<void> Interface::set_up() {
   if ((request.ifr_flags & IFF_UP) != 0) return {};
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
   if (ioctl(socket_.get(), SIOCSIFFLAGS, &request) != 0) {
-    return fail(system_error("interface " + name_ + ": setting it up", errno));
+    return fail(not_permitted("interface " + name_ + ": setting it up", errno));
   }
   return {};
 }

@@ -1,7 +1,9 @@
 // A network interface of the host's kernel, by name: what ports set and ask before they use it.
 #pragma once
 #include <cstdint>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "base/mac_addr.h"
 #include "base/result.h"
@@ -32,5 +34,10 @@ class Interface {
   std::uint16_t hardware_type_ = 0;
   UniqueFd socket_;  // for interface requests; any datagram socket does
 };
+
+// Deletes the network interfaces that carry `alias`, apart from those called as in `except`; the names of the deleted.
+// Errors: unavailable (not permitted), internal.
+[[nodiscard]] Result<std::vector<std::string>> remove_interfaces(const std::string& alias,
+                                                                 const std::set<std::string>& except);
 
 }  // namespace patchbay::dataplane

@@ -53,7 +53,7 @@ Result<void> PacketPort::open_receive(const std::string& nic, std::uint32_t mtu)
   const auto failed = [&](const char* what) { return fail(system_error("nic " + nic + ": " + what, errno)); };
   // Protocol 0: nothing arrives before bind(), when all is set.
   receive_fd_.reset(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!receive_fd_) return failed("opening a packet socket");
+  if (!receive_fd_) return fail(privileged_error("nic " + nic + ": opening a packet socket", errno, "CAP_NET_RAW"));
   const int fd = receive_fd_.get();
   constexpr int queue_bytes = 8 << 20;  // room for large pieces that do not fit their slots
   if (!set_option(fd, SOL_PACKET, PACKET_VERSION, int{TPACKET_V2}) || !set_option(fd, SOL_PACKET, PACKET_VNET_HDR, 1) ||

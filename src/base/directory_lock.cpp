@@ -1,4 +1,4 @@
-#include "control/store/state_lock.h"
+#include "base/directory_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 
-namespace patchbay::store {
+namespace patchbay {
 namespace {
 
 // " (process 123)", for people only: what the holder wrote, if it is a number.
@@ -22,22 +22,21 @@ std::string holder_of(int file) {
 
 }  // namespace
 
-Result<StateLock> StateLock::take(const std::string& state_dir) {
-  const std::string path = state_dir + "/lock";
+Result<DirectoryLock> DirectoryLock::take(const std::string& directory, const char* noun, const char* flag) {
+  const std::string path = directory + "/lock";
   UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return fail(system_error(path, errno));
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail(system_error(path, errno));
     return fail(ErrorCode::in_use,
-                fmt::format("state directory {} is in use by another patchbayd{}; stop that one or give another "
-                            "--state-dir",
-                            state_dir, holder_of(file.get())));
+                fmt::format("{} {} is in use by another patchbayd{}; stop that one or give another {}", noun, directory,
+                            holder_of(file.get()), flag));
   }
   const std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), pid.data(), pid.size(), 0) < 0) {
     // The number only helps whoever meets the lock; the lock holds without it, on a full disk too.
   }
-  return StateLock(std::move(file));
+  return DirectoryLock(std::move(file));
 }
 
-}  // namespace patchbay::store
+}  // namespace patchbay
