@@ -16,6 +16,7 @@ struct Words {
   bool private_ = false;
   std::string force_vlan;
   std::string mtu;
+  std::string share_with_host;
 };
 
 std::string path_of(const std::string& name) {
@@ -34,6 +35,7 @@ std::string switch_text(const Json& found) {
                                                              {"type", text_of(found, "type")},
                                                              {"mtu", text_of(found, "mtu")},
                                                              {"forced vlan", text_of(found, "force_vlan")},
+                                                             {"shared with host by", text_of(found, "share_with_host")},
                                                              {"vnics", vnics_text(member_of(found, "vnics"))}};
   const Json& uplink = member_of(found, "uplink");
   if (uplink.is_object()) {
@@ -61,6 +63,7 @@ Json create_body(const Words& words) {
   if (!words.internal && !words.private_) body["uplink"] = words.external;
   if (!words.force_vlan.empty()) body["force_vlan"] = number_or_null(words.force_vlan);
   if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
+  if (!words.share_with_host.empty()) body["share_with_host"] = words.share_with_host;
   return body;
 }
 
@@ -68,6 +71,11 @@ Json change_body(const Words& words) {
   Json body = Json::object();
   if (!words.force_vlan.empty()) body["force_vlan"] = number_or_null(words.force_vlan);
   if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
+  if (words.share_with_host == "none") {
+    body["share_with_host"] = nullptr;
+  } else if (!words.share_with_host.empty()) {
+    body["share_with_host"] = words.share_with_host;
+  }
   return body;
 }
 
@@ -87,6 +95,9 @@ void add_create(CLI::App& noun, Context& context) {
                 false);
   check_mtu(
       *verb->add_option("--mtu", words->mtu, "Largest layer 3 packet, 576 to 9000; default 1500")->type_name("BYTES"));
+  verb->add_option("--share-with-host", words->share_with_host,
+                   "Makes a host vnic of this name and moves the NIC's addresses and routes to it")
+      ->type_name("VNIC");
   verb->callback([&context, words] {
     context.run = [&context, words] {
       return ask_and_print(context, {.method = "POST", .path = "/v1/switches", .body = create_body(*words)},
@@ -107,6 +118,10 @@ void add_set(CLI::App& noun, Context& context) {
                      ->type_name("VID|none"),
                 true);
   check_mtu(*change->add_option("--mtu", words->mtu, "Largest layer 3 packet, 576 to 9000")->type_name("BYTES"));
+  change
+      ->add_option("--share-with-host", words->share_with_host,
+                   "Moves the NIC's addresses and routes to a new host vnic of this name; none: back to the NIC")
+      ->type_name("VNIC|none");
   change->require_option(1, 0);
   verb->callback([&context, words] {
     context.run = [&context, words] {

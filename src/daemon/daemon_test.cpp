@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <linux/capability.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -152,6 +152,8 @@ TEST(Process, may_have_as_many_files_open_as_the_system_allows) {
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
   EXPECT_EQ(descriptor_limit(), limit.rlim_cur);
+}
+
 TEST(Process, names_the_capabilities_that_it_lacks) {
   const pid_t child = ::fork();  // what a process gives up it does not get back
   ASSERT_GE(child, 0);

@@ -11,6 +11,7 @@
 #include "control/api/server.h"
 #include "control/host/addresses.h"
 #include "control/host/nic_watch.h"
+#include "control/host/sharing.h"
 #include "control/reconcile/host_service.h"
 #include "control/store/sqlite_store.h"
 #include "control/vhost_user/endpoint.h"
@@ -62,7 +63,9 @@ Result<void> run(const Options& options) {
   const auto make_endpoint = [&loop, &dataplane](vhost_user::EndpointConfig config, std::function<void()> changed) {
     return vhost_user::Endpoint::create(loop, **dataplane, std::move(config), std::move(changed));
   };
-  auto service = reconcile::HostService::create(loop, **dataplane, **store, **nics, make_endpoint,
+  auto sharing = host::Sharing::create(loop);
+  if (!sharing) return fail(sharing.error());
+  auto service = reconcile::HostService::create(loop, **dataplane, **store, **nics, **sharing, make_endpoint,
                                                 {options.run_dir, *socket_group, *host_address});
   if (!service) return fail(service.error());
   const auto vnics = (*service)->list_vnics();

@@ -18,6 +18,14 @@ bool fits(const VlanMode& mode, VlanId forced) noexcept {
   return std::holds_alternative<Untagged>(mode) || (access != nullptr && access->vid == forced);
 }
 
+// The switch whose NIC the host shares by the vnic called `vnic`; nullptr: none.
+const Switch* shared_by(const Host& host, const std::string& vnic) noexcept {
+  for (const auto& [name, on] : host.switches) {
+    if (on.share_with_host == vnic) return &on;
+  }
+  return nullptr;
+}
+
 // "a, b, c and 4 more"
 std::string list_some(const std::vector<std::string>& names) {
   constexpr std::size_t shown_max = 10;
@@ -56,9 +64,22 @@ Result<void> check_uplink(const Host& host, const Switch& checked) {
   return {};
 }
 
+Result<void> check_share(const Switch& checked) {
+  if (checked.share_with_host.empty()) return {};
+  if (checked.type != SwitchType::external) {
+    return fail(
+        ErrorCode::invalid,
+        fmt::format("switch {}: only an external switch has a NIC to share with the host; leave {} out, or make "
+                    "a host vnic of it with `patchbay vnic create {} --switch {} --host`",
+                    checked.name, checked.share_with_host, checked.share_with_host, checked.name));
+  }
+  return check_name("host vnic", checked.share_with_host, interface_name_size_max);
+}
+
 Result<void> check_switch(const Host& host, const Switch& checked) {
   if (auto ok = check_name("switch", checked.name); !ok) return ok;
   if (auto ok = check_uplink(host, checked); !ok) return ok;
+  if (auto ok = check_share(checked); !ok) return ok;
   if (checked.mtu < mtu_min || checked.mtu > mtu_max) {
     return fail(ErrorCode::invalid, fmt::format("switch {}: mtu {} is out of range: {} to {} bytes", checked.name,
                                                 checked.mtu, mtu_min, mtu_max));
@@ -217,9 +238,10 @@ Result<Host> set_switch(Host host, const Switch& changed) {
 
 Result<Host> remove_switch(Host host, const std::string& name) {
   if (auto found = find_switch(host, name); !found) return fail(found.error());
+  const std::string shared = host.switches.at(name).share_with_host;
   std::vector<std::string> users;
   for (const auto& [vnic_name, vnic] : host.vnics) {
-    if (vnic.switch_name == name) users.push_back(vnic_name);
+    if (vnic.switch_name == name && vnic_name != shared) users.push_back(vnic_name);
   }
   if (!users.empty()) {
     return fail(ErrorCode::in_use,
@@ -227,7 +249,43 @@ Result<Host> remove_switch(Host host, const std::string& name) {
                             users.size() == 1 ? "" : "s", list_some(users), users.size() == 1 ? "it" : "them"));
   }
   host.switches.erase(name);
+  if (!shared.empty()) host.vnics.erase(shared);
   return host;
+}
+
+Result<Host> share_nic(Host host, const Vnic& added) {
+  if (auto found = find_switch(host, added.switch_name); !found) return fail(found.error());
+  Switch& on = host.switches.at(added.switch_name);
+  if (!on.share_with_host.empty()) {
+    return fail(ErrorCode::exists,
+                fmt::format("switch {}: the host shares {} by vnic {} already; `patchbay switch set {} "
+                            "--share-with-host none` ends that first",
+                            on.name, on.uplink, on.share_with_host, on.name));
+  }
+  on.share_with_host = added.name;
+  if (auto ok = check_share(on); !ok) return fail(ok.error());
+  auto with = add_vnic(std::move(host), added);
+  if (!with) return with;
+  if (auto ok = check_shares(*with); !ok) return fail(ok.error());
+  return with;
+}
+
+Result<Host> unshare_nic(Host host, const std::string& switch_name) {
+  if (auto found = find_switch(host, switch_name); !found) return fail(found.error());
+  const std::string vnic = std::exchange(host.switches.at(switch_name).share_with_host, "");
+  if (!vnic.empty()) host.vnics.erase(vnic);
+  return host;
+}
+
+Result<void> check_shares(const Host& host) {
+  for (const auto& [name, on] : host.switches) {
+    if (on.share_with_host.empty()) continue;
+    const auto vnic = host.vnics.find(on.share_with_host);
+    if (vnic != host.vnics.end() && vnic->second.kind == VnicKind::host && vnic->second.switch_name == name) continue;
+    return fail(ErrorCode::invalid, fmt::format("switch {}: it shares {} by {}, which is no host vnic of this switch",
+                                                name, on.uplink, on.share_with_host));
+  }
+  return {};
 }
 
 Result<Host> add_vnic(Host host, const Vnic& added) {
@@ -244,6 +302,12 @@ Result<Host> add_vnic(Host host, const Vnic& added) {
 Result<Host> set_vnic(Host host, const Vnic& changed) {
   if (auto found = find_vnic(host, changed.name); !found) return fail(found.error());
   Vnic next = host.vnics.at(changed.name);
+  const Switch* shared = shared_by(host, changed.name);
+  if (shared != nullptr && changed.mac != next.mac) {
+    return fail(ErrorCode::in_use, fmt::format("vnic {}: the host shares {} by it, so it keeps the NIC's MAC {}; leave "
+                                               "--mac out",
+                                               changed.name, shared->uplink, next.mac.to_string()));
+  }
   next.mac = changed.mac;
   next.mac_origin = changed.mac_origin;
   next.vlan = changed.vlan;
@@ -257,6 +321,12 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
 
 Result<Host> remove_vnic(Host host, const std::string& name) {
   if (auto found = find_vnic(host, name); !found) return fail(found.error());
+  if (const Switch* shared = shared_by(host, name); shared != nullptr) {
+    return fail(ErrorCode::in_use,
+                fmt::format("vnic {}: the host shares {} by it; `patchbay switch set {} --share-with-host none` moves "
+                            "its addresses back to the NIC and deletes it, deleting the switch does too",
+                            name, shared->uplink, shared->name));
+  }
   host.vnics.erase(name);
   return host;
 }

@@ -5,7 +5,8 @@
 //         loads a host from outside replays it through the same functions. Rules   An External switch has exactly one
 //         uplink, a NIC carries one External switch, other types have none. A Private switch has no host vnic. A MAC is
 //         a station address and unique on the host. A switch with a forced VLAN has no vnic with a different one. A
-//         switch with vnics cannot be removed.
+//         switch with vnics cannot be removed. A vnic that the host shares the NIC by goes with its switch or with the
+//         sharing, and keeps the NIC's MAC.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -32,15 +33,22 @@ struct Host {
 // Gives the switch called `changed.name` a new forced VLAN and MTU; type and uplink stay as they are.
 // Errors: not_found, invalid, in_use (vnics with a different VLAN of their own).
 [[nodiscard]] Result<Host> set_switch(Host host, const Switch& changed);
-// Errors: not_found, in_use (it has vnics).
+// Takes the host vnic that it shares its NIC by along. Errors: not_found, in_use (it has other vnics).
 [[nodiscard]] Result<Host> remove_switch(Host host, const std::string& name);
+// Adds the host vnic `added`, by which the host shares the NIC of the External switch `added.switch_name`.
+// Errors: as add_vnic(), and invalid (not External, not a host vnic), exists (the NIC is shared already).
+[[nodiscard]] Result<Host> share_nic(Host host, const Vnic& added);
+// Removes that vnic again; nothing happens if there is none. Errors: not_found.
+[[nodiscard]] Result<Host> unshare_nic(Host host, const std::string& switch_name);
+// For a host that was put together piece by piece. Errors: invalid (a switch shares its NIC by a vnic that is not there).
+[[nodiscard]] Result<void> check_shares(const Host& host);
 
 // Errors: invalid, not_found (the switch), exists (the name, MAC or path is taken).
 [[nodiscard]] Result<Host> add_vnic(Host host, const Vnic& added);
 // Gives the vnic called `changed.name` everything of `changed` but switch, kind and path, which stay as they are.
-// Errors: not_found, invalid, exists (the MAC is taken).
+// Errors: not_found, invalid, exists (the MAC is taken), in_use (a MAC of a vnic that the host shares a NIC by).
 [[nodiscard]] Result<Host> set_vnic(Host host, const Vnic& changed);
-// Errors: not_found.
+// Errors: not_found, in_use (the host shares a NIC by it).
 [[nodiscard]] Result<Host> remove_vnic(Host host, const std::string& name);
 
 // Errors: not_found.

@@ -249,5 +249,52 @@ TEST(MacPool, does_not_reuse_a_freed_address_at_once) {
   EXPECT_EQ(draw(pool, none)->to_string(), "00:15:5d:01:02:01");
 }
 
+TEST(Host, the_vnic_of_a_shared_nic_comes_and_goes_with_the_sharing) {
+  Vnic host0 = make_vnic("host0", "sw1", 9);
+  host0.kind = VnicKind::host;
+  const Host before = *remove_vnic(*remove_vnic(example(), "vm1"), "vm2");
+  const auto shared = share_nic(before, host0);
+  ASSERT_TRUE(shared) << shared.error().message;
+  EXPECT_EQ(shared->switches.at("sw1").share_with_host, "host0");
+  EXPECT_TRUE(check_shares(*shared));
+  expect_refused(remove_vnic(*shared, "host0"), ErrorCode::in_use, {"host0", "eth1", "--share-with-host none"});
+  Vnic changed = host0;
+  changed.mac = MacAddr::from_uint64(0x020000000077);
+  expect_refused(set_vnic(*shared, changed), ErrorCode::in_use, {"host0", host0.mac.to_string()});
+  changed = host0;
+  changed.vlan = Access{*VlanId::from(101)};
+  EXPECT_TRUE(set_vnic(*shared, changed));
+  Vnic other = make_vnic("other", "sw1", 10);
+  other.kind = VnicKind::host;
+  expect_refused(share_nic(*shared, other), ErrorCode::exists, {"sw1", "host0"});
+  EXPECT_EQ(*unshare_nic(*shared, "sw1"), before);
+  EXPECT_EQ(*unshare_nic(before, "sw1"), before);
+  Host without = before;
+  without.switches.erase("sw1");
+  EXPECT_EQ(*remove_switch(*shared, "sw1"), without);
+  expect_refused(remove_switch(*add_vnic(*shared, make_vnic("vm3", "sw1", 3)), "sw1"), ErrorCode::in_use,
+                 {"1 vnic: vm3"});
+}
+
+TEST(Host, a_nic_is_shared_by_a_host_vnic_of_its_external_switch_only) {
+  Vnic host0 = make_vnic("host0", "in1", 9);
+  host0.kind = VnicKind::host;
+  expect_refused(share_nic(example(), host0), ErrorCode::invalid, {"in1", "external", "host0"});
+  host0.switch_name = "none";
+  expect_refused(share_nic(example(), host0), ErrorCode::not_found, {"none"});
+  host0.switch_name = "sw1";
+  host0.name = "a-name-of-16-byt";
+  expect_refused(share_nic(example(), host0), ErrorCode::invalid, {"a-name-of-16-byt", "15"});
+  host0.name = "eth1";
+  expect_refused(share_nic(example(), host0), ErrorCode::exists, {"eth1"});
+  host0.name = "vm1";
+  expect_refused(share_nic(example(), host0), ErrorCode::exists, {"vm1"});
+  Vnic guest = make_vnic("g", "sw1", 9);
+  expect_refused(share_nic(example(), guest), ErrorCode::invalid, {"sw1", "no host vnic"});
+  Switch loaded = make_switch("sw2", SwitchType::external, "eth2");
+  loaded.share_with_host = "host2";
+  expect_refused(check_shares(*add_switch(example(), loaded)), ErrorCode::invalid, {"sw2", "host2"});
+}
+
 }  // namespace
 }  // namespace patchbay::model

@@ -22,6 +22,7 @@ struct Switch {
   std::string uplink;                // External: name of a NIC; else empty
   std::optional<VlanId> force_vlan;  // every vnic of the switch is in this VLAN
   std::uint16_t mtu = mtu_default;   // layer 3 bytes
+  std::string share_with_host = {};  // External: the host vnic that has the NIC's addresses; empty: none
 
   friend bool operator==(const Switch&, const Switch&) = default;
 };

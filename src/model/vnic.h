@@ -18,6 +18,9 @@ enum class MacOrigin : std::uint8_t { dynamic, static_ };
 inline constexpr std::uint32_t mac_limit_max = 65536;
 inline constexpr std::uint32_t mac_limit_default = 1024;
 
+// The alias of the network interfaces that host vnics are begins so; by this they are known as ours.
+inline constexpr const char* host_vnic_alias = "patchbay host vnic";
+
 struct Vnic {
   std::string name;
   std::string switch_name;

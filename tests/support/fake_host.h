@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "control/host/nic_watch.h"
+#include "control/host/sharing.h"
 #include "control/reconcile/executor.h"
 #include "control/store/store.h"
 
@@ -32,6 +33,52 @@ class FakeNicWatch final : public host::NicWatch {
  private:
   std::function<void()> changed_;
   int last_index_ = 0;
+};
+
+// Says and does what a test wants. Each call that moves something becomes a line of `calls`.
+class FakeSharing final : public host::Sharing {
+ public:
+  std::vector<std::string> calls;
+  std::map<std::string, std::vector<std::string>> carried;  // by NIC: what the host would lose
+  std::map<std::string, Error> refusals;                    // by call, or by NIC for check_uplink()
+  std::set<std::string> taken;                              // NICs
+
+  [[nodiscard]] std::vector<std::string> take_calls() { return std::exchange(calls, {}); }
+  void tell() {
+    if (changed_) changed_();
+  }
+
+  [[nodiscard]] Result<void> check_uplink(const std::string& nic) const override {
+    const auto refusal = refusals.find(nic);
+    if (refusal != refusals.end()) return fail(refusal->second);
+    return {};
+  }
+  [[nodiscard]] Result<std::vector<std::string>> of_note(const std::string& interface) const override {
+    const auto found = carried.find(interface);
+    return found == carried.end() ? std::vector<std::string>{} : found->second;
+  }
+  [[nodiscard]] Result<void> take(const std::string& nic, const std::string& vnic) override {
+    if (auto ok = record("take " + nic + " " + vnic); !ok) return ok;
+    taken.insert(nic);
+    return {};
+  }
+  [[nodiscard]] Result<void> give_back(const std::string& nic, const std::string& vnic) override {
+    if (auto ok = record("give_back " + nic + " " + vnic); !ok) return ok;
+    taken.erase(nic);
+    return {};
+  }
+  [[nodiscard]] bool is_taken(const std::string& nic) const override { return taken.contains(nic); }
+  void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
+
+ private:
+  Result<void> record(const std::string& call) {
+    calls.push_back(call);
+    const auto refusal = refusals.find(call);
+    if (refusal != refusals.end()) return fail(refusal->second);
+    return {};
+  }
+
+  std::function<void()> changed_;
 };
 
 class MemoryStore final : public store::Store {

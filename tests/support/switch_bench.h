@@ -31,8 +31,8 @@ class SwitchBench {
     }
   };
 
-  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true, std::uint16_t mtu = 1500)
-      : rcu(*dataplane::dpdk::Rcu::create(nullptr)), vnics_(std::move(vnics)), with_uplink_(with_uplink), mtu_(mtu) {
+  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true)
+      : rcu(*dataplane::dpdk::Rcu::create(nullptr)), vnics_(std::move(vnics)), with_uplink_(with_uplink) {
     worker = *dataplane::Worker::create(0, std::nullopt, rcu);
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       fakes.push_back(std::make_unique<dataplane::FakePort>(PortId{i + 1}));
@@ -46,6 +46,10 @@ class SwitchBench {
   static std::string mac(std::size_t vnic) { return MacAddr::from_uint64(0x020000000000 + vnic).to_string(); }
   dataplane::Port& port(std::size_t i) const {
     return i != 0 && vnics_[i - 1].port != nullptr ? *vnics_[i - 1].port : *fakes[i];
+  }
+  void set_mtu(std::uint16_t mtu) {
+    mtu_ = mtu;
+    publish();
   }
   void set_vid(std::size_t vnic, std::uint16_t vid) {
     vnics_[vnic - 1].vid = vid;
@@ -117,7 +121,7 @@ class SwitchBench {
   forwarding::LearnerId next_learner_ = 1;
   std::vector<Vnic> vnics_;
   bool with_uplink_;
-  std::uint16_t mtu_;
+  std::uint16_t mtu_ = 1500;
 };
 
 }  // namespace patchbay::test

@@ -12,7 +12,7 @@ from .guest import Guest
 from .lab import Lab, cleanup, cleanup_abandoned, directory
 from .netcheck import End, matrix, table, wrong
 from .netns import Netns
-from .proc import LabError, Record
+from .proc import LabError, Record, run
 
 NAME = os.environ.get("PATCHBAY_LAB_NAME", "quickstart")  # tests run one beside the user's
 
@@ -29,6 +29,8 @@ def up(wiring_name, nic):
     plan = wirings.wiring(wiring_name)
     if nic and len(plan.switches) > 1:
         raise LabError(f"--nic gives one NIC, wiring {plan.name} needs {len(plan.switches)}; use wiring 1 or 3")
+    if nic:
+        refuse_used_nic(nic)
     say(f"== wiring {plan.name}: {plan.title}")
     with Lab.create(NAME, own_host=not nic) as lab:
         wire = None
@@ -50,6 +52,21 @@ def up(wiring_name, nic):
         lab.detach({"wiring": plan.name, "nic": nic, "ends": [[e.name, e.address, e.vid, e.kind] for e in ends]})
         say(how_to_attach(lab, plan))
         return code
+
+
+def refuse_used_nic(nic):
+    """The demonstration must not cut its user off: it takes only a NIC that the host does not use."""
+    if not os.path.exists(f"/sys/class/net/{nic}"):
+        raise LabError(f"nic {nic} does not exist; `ip link` shows what there is")
+    [link] = json.loads(run("ip", "-j", "addr", "show", "dev", nic).stdout)
+    used = [f"{address['local']}/{address['prefixlen']}" for address in link["addr_info"]
+            if address["scope"] not in ("link", "host")]
+    used += [f"the route to {route['dst']}" for version in ("-4", "-6")
+             for route in json.loads(run("ip", "-j", version, "route", "show", "dev", nic).stdout or "[]")
+             if route.get("protocol") != "kernel"]
+    if used:
+        raise LabError(f"this host uses nic {nic} itself ({', '.join(used[:6])}); give a NIC without addresses. "
+                       f"Patchbay can share {nic} with the host: docs/operations/sharing-a-nic.md")
 
 
 def refuse_taken_names():

@@ -26,10 +26,11 @@ class FakeService : public reconcile::Service {
   }
 
   Result<void> create_switch(const reconcile::SwitchSpec& spec) override {
-    auto next = model::add_switch(host, {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu});
+    auto next = model::add_switch(host, {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, ""});
     if (next && !spec.uplink.empty() && spec.uplink != nic_.nic.name) {
       return fail(ErrorCode::not_found, "nic " + spec.uplink + " does not exist; `patchbay nic list` shows them");
     }
+    if (next && !spec.share_with_host.empty()) next = model::share_nic(*next, shared(spec.name, spec.share_with_host));
     return keep(std::move(next));
   }
   Result<void> set_switch(const std::string& name, const reconcile::SwitchChange& change) override {
@@ -38,7 +39,12 @@ class FakeService : public reconcile::Service {
     model::Switch changed = **found;
     if (change.force_vlan) changed.force_vlan = *change.force_vlan;
     if (change.mtu) changed.mtu = *change.mtu;
-    return keep(model::set_switch(host, changed));
+    auto next = model::set_switch(host, changed);
+    if (next && change.share_with_host) {
+      next = change.share_with_host->empty() ? model::unshare_nic(*next, name)
+                                             : model::share_nic(*next, shared(name, *change.share_with_host));
+    }
+    return keep(std::move(next));
   }
   Result<void> delete_switch(const std::string& name) override { return keep(model::remove_switch(host, name)); }
   Result<reconcile::SwitchView> show_switch(const std::string& name) const override {
@@ -134,6 +140,9 @@ class FakeService : public reconcile::Service {
     host = std::move(*next);
     ++changes;
     return {};
+  }
+  [[nodiscard]] model::Vnic shared(const std::string& switch_name, const std::string& vnic) const {
+    return {vnic, switch_name, model::VnicKind::host, nic_.nic.mac, model::MacOrigin::static_, model::Untagged{}, ""};
   }
   // Distinct numbers, so that a mix-up of two fields shows: base+1 frames in, … and base+10+i drops of reason i.
   static dataplane::PortCounters counters(std::uint64_t base) {

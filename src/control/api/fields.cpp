@@ -121,6 +121,13 @@ std::optional<std::string> Fields::text(const char* name, std::size_t bytes_max)
   return text;
 }
 
+std::optional<std::string> Fields::text_or_null(const char* name) {
+  const json* value = find(name);
+  if (value != nullptr && value->is_null()) return "";
+  asked_.pop_back();  // text() asks again
+  return text(name);
+}
+
 std::string Fields::required_text(const char* name) {
   auto given = text(name);
   if (!given) {

@@ -26,6 +26,8 @@ class Fields {
 
   // Nothing if the field is absent.
   [[nodiscard]] std::optional<std::string> text(const char* name);
+  // As text(); null is an empty text.
+  [[nodiscard]] std::optional<std::string> text_or_null(const char* name);
   [[nodiscard]] std::optional<std::int64_t> integer(const char* name, std::int64_t min, std::int64_t max);
   [[nodiscard]] std::optional<MacAddr> mac(const char* name);
   // Outer nothing: absent. Inner nothing: null.

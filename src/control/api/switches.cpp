@@ -35,6 +35,7 @@ Response create_switch(reconcile::Service& service, const Request& request) {
   spec.uplink = fields.text("uplink").value_or("");
   spec.force_vlan = fields.vlan_id_or_null("force_vlan").value_or(std::nullopt);
   spec.mtu = mtu(fields).value_or(model::mtu_default);
+  spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto created = service.create_switch(spec); !created) return error_response(created.error());
   return view_response(201, service.show_switch(spec.name));
@@ -55,6 +56,7 @@ Response set_switch(reconcile::Service& service, const Request& request) {
   reconcile::SwitchChange change;
   change.force_vlan = fields.vlan_id_or_null("force_vlan");
   change.mtu = mtu(fields);
+  change.share_with_host = fields.text_or_null("share_with_host");
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_switch(request.name(), change); !set) return error_response(set.error());
   return view_response(200, service.show_switch(request.name()));

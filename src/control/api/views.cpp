@@ -102,6 +102,7 @@ Json to_json(const reconcile::SwitchView& view) {
           {"uplink", view.uplink ? uplink(*view.uplink) : Json(nullptr)},
           {"force_vlan", vid_or_null(view.desired.force_vlan)},
           {"mtu", view.desired.mtu},
+          {"share_with_host", text_or_null(view.desired.share_with_host)},
           {"vnics", Json(view.vnics)}};
 }
 

@@ -9,6 +9,7 @@
 
 #include "control/host/addresses.h"
 #include "control/host/nic_watch.h"
+#include "control/host/sharing.h"
 
 namespace patchbay::host {
 namespace {
@@ -113,6 +114,145 @@ TEST(Addresses, the_first_that_is_not_a_loopback_counts) {
     const std::array<std::uint8_t, 4> expected =
         v1_is_first ? std::array<std::uint8_t, 4>{10, 1, 2, 4} : std::array<std::uint8_t, 4>{192, 0, 2, 9};
     return first && *first && **first == expected;
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+// ---- Sharing --------------------------------------------------------------------------------------------------------
+
+// v0 with carrier and what a host has on its NIC; w0 is to take it over.
+bool make_shared_nic() {
+  return run(
+      "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0 && "
+      "ip link set lo up && ip link add v0 type veth peer name v1 && ip link add w0 type veth peer name w1 && "
+      "for i in v0 v1 w0 w1; do ip link set $i up; done && "
+      "ip addr add 192.0.2.10/24 brd + dev v0 && ip addr add 192.0.2.11/24 dev v0 label v0:b && "
+      "ip -6 addr add 2001:db8::10/64 dev v0 nodad && "
+      "ip route add default via 192.0.2.1 metric 7 && ip route add 10.9.0.0/16 via 192.0.2.1 table 77 && "
+      "ip neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev v0 nud permanent");
+}
+
+TEST(Sharing, moves_all_to_the_vnic_and_back_and_a_second_time_nothing) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !sharing) return false;
+    Sharing& host = **sharing;
+    const auto noted = host.of_note("v0");
+    if (!noted || noted->size() != 5 || noted->front() != "192.0.2.10/24") return false;
+    if (host.is_taken("v0") || !host.take("v0", "w0") || !host.is_taken("v0") || !host.take("v0", "w0")) return false;
+    if (!host.of_note("v0")->empty() || host.of_note("w0")->size() != 5) return false;
+    if (!run("ip addr show dev w0 | grep -q 'secondary w0:b' && ip route show table 77 | grep -q w0 && "
+             "ip route show default | grep -q 'via 192.0.2.1 dev w0 metric 7' && "
+             "ip neigh show nud permanent | grep -q 'dev w0 lladdr 02:00:00:00:00:77'")) {
+      return false;
+    }
+    if (!run("ip addr add 192.0.2.12/24 dev v0") || host.is_taken("v0")) return false;
+    if (!host.take("v0", "w0") || !host.is_taken("v0")) return false;
+    if (!host.give_back("v0", "w0") || host.is_taken("v0")) return false;
+    return host.of_note("w0")->empty() && host.of_note("v0")->size() == 6 &&
+           run("ip addr show dev v0 | grep -q 'secondary v0:b'");
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, completes_a_move_of_which_a_half_was_done) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !sharing) return false;
+    // Both have it, and one address is on the vnic alone: as a crash leaves it.
+    if (!run("ip addr add 192.0.2.10/24 brd + dev w0 && ip route append default via 192.0.2.1 dev w0 metric 7 && "
+             "ip -6 addr add 2001:db8::10/64 dev w0 nodad && ip -6 addr del 2001:db8::10/64 dev v0")) {
+      return false;
+    }
+    return (*sharing)->take("v0", "w0").has_value() && (*sharing)->of_note("w0")->size() == 5 &&
+           (*sharing)->is_taken("v0");
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, takes_all_back_when_one_thing_cannot_be_moved) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !run("sysctl -qw net.ipv6.conf.w0.disable_ipv6=1") || !sharing) return false;
+    const auto taken = (*sharing)->take("v0", "w0");
+    if (taken || taken.error().message.find("2001:db8::10/64") == std::string::npos) return false;
+    if (!(*sharing)->of_note("w0")->empty() || (*sharing)->of_note("v0")->size() != 5) return false;
+    // A route through a nexthop object names the interface itself.
+    if (!run("sysctl -qw net.ipv6.conf.w0.disable_ipv6=0 && ip nexthop add id 5 via 192.0.2.1 dev v0 && "
+             "ip route add 10.1.0.0/16 nhid 5")) {
+      return false;
+    }
+    const auto refused = (*sharing)->take("v0", "w0");
+    return !refused && refused.error().message.find("nexthop object") != std::string::npos &&
+           (*sharing)->of_note("v0")->size() == 6;
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, a_route_over_several_interfaces_goes_on_over_all_of_them) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !sharing) return false;
+    if (!run("ip addr add 198.51.100.1/24 dev v1 && ip route add 10.5.0.0/16 nexthop via 192.0.2.1 weight 3 nexthop "
+             "via 198.51.100.9 && ip -6 addr add 2001:db8:1::1/64 dev v1 nodad && ip -6 route add 2001:db8:5::/48 "
+             "nexthop via 2001:db8::1 nexthop via 2001:db8:1::9")) {
+      return false;
+    }
+    const char* as_it_was =
+        "ip route show 10.5.0.0/16 | grep -q '192.0.2.1 dev v0 weight 3' && "
+        "ip -6 route show 2001:db8:5::/48 | grep -q '2001:db8::1 dev v0'";
+    const char* moved =
+        "ip route show 10.5.0.0/16 | grep -q '192.0.2.1 dev w0 weight 3' && "
+        "ip route show 10.5.0.0/16 | grep -q '198.51.100.9 dev v1' && "
+        "ip -6 route show 2001:db8:5::/48 | grep -q '2001:db8::1 dev w0' && "
+        "ip -6 route show 2001:db8:5::/48 | grep -q '2001:db8:1::9 dev v1'";
+    return run(as_it_was) && (*sharing)->take("v0", "w0") && (*sharing)->is_taken("v0") && run(moved) &&
+           (*sharing)->give_back("v0", "w0") && run(as_it_was) && (*sharing)->of_note("w0")->empty();
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, tells_of_what_is_set_up_on_a_shared_nic_and_of_no_other) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !sharing || !(*sharing)->take("v0", "w0")) return false;
+    int changes = 0;
+    loop.run_for(std::chrono::milliseconds(20));
+    (*sharing)->on_change([&changes] { ++changes; });
+    if (!run("ip addr add 203.0.113.1/24 dev v1 && ip addr add 203.0.114.1/24 dev w0")) return false;
+    loop.run_for(std::chrono::milliseconds(20));
+    if (changes != 0) return false;
+    return run("ip addr add 192.0.2.30/24 dev v0") && wait_until(loop, [&] { return changes != 0; });
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, refuses_uplinks_that_belong_to_something_else) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!sharing || !run("ip link add v0 type veth peer name v1 && ip link add br0 type bridge && "
+                         "ip link set v0 master br0 && ip tuntap add t0 mode tun && ip tuntap add p0 mode tap && "
+                         "ip link set p0 alias 'patchbay host vnic'")) {
+      return false;
+    }
+    const auto says = [&sharing](const char* nic, const char* part) {
+      const auto checked = (*sharing)->check_uplink(nic);
+      return !checked && checked.error().message.find(part) != std::string::npos;
+    };
+    return says("v0", "port of br0") && says("lo", "no Ethernet device") && says("t0", "no Ethernet device") &&
+           says("p0", "host vnic") && (*sharing)->check_uplink("v1") && (*sharing)->check_uplink("nobody");
   });
   if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
   EXPECT_EQ(status, 0);

@@ -43,6 +43,8 @@ void Executor::forget_failures_except(const Wanted& wanted) {
         return !wanted.guests.contains(name);
       case ObjectKind::host_port:
         return !wanted.hosts.contains(name);
+      case ObjectKind::share:
+        return !wanted.shares.contains(name);
     }
     return true;
   };
@@ -167,6 +169,26 @@ void Executor::step(const CloseHostPort& close) {
   hosts_.erase(close.vnic);
   actual_.hosts.erase(close.vnic);
   actual_.mtu_failed.erase(close.vnic);
+  actual_.shares.erase(close.vnic);
+}
+
+void Executor::step(const ShareNic& share) {
+  if (!hosts_.contains(share.vnic) || !uplinks_.contains(share.plan.nic)) return;  // one of them failed to open
+  if (const auto ok = sharing_.take(share.plan.nic, share.vnic); !ok) {
+    return note_failure(ObjectKind::share, share.vnic, ok.error());
+  }
+  actual_.shares[share.vnic] = share.plan;
+  reported_.erase({ObjectKind::share, share.vnic});
+}
+
+void Executor::forget_shares_undone() {
+  std::erase_if(actual_.shares, [this](const auto& share) { return !sharing_.is_taken(share.second.nic); });
+}
+
+Result<void> Executor::end_share(const std::string& vnic, const std::string& nic) {
+  if (auto ok = sharing_.give_back(nic, vnic); !ok) return ok;
+  actual_.shares.erase(vnic);
+  return {};
 }
 
 void Executor::close_port(const Object& object, PortId port, bool remove_interface) {

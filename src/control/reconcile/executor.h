@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "control/host/sharing.h"
 #include "control/reconcile/plan.h"
 #include "control/vhost_user/endpoint.h"
 #include "dataplane/dataplane.h"
@@ -30,8 +31,12 @@ struct NamedLearnedAddress {
 class Executor {
  public:
   // `socket_group`: of the sockets that endpoints listen on.
-  Executor(dataplane::Dataplane& dataplane, EndpointFactory make_endpoint, std::optional<unsigned> socket_group)
-      : dataplane_(dataplane), make_endpoint_(std::move(make_endpoint)), socket_group_(socket_group) {}
+  Executor(dataplane::Dataplane& dataplane, host::Sharing& sharing, EndpointFactory make_endpoint,
+           std::optional<unsigned> socket_group)
+      : dataplane_(dataplane),
+        sharing_(sharing),
+        make_endpoint_(std::move(make_endpoint)),
+        socket_group_(socket_group) {}
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
   // Closes everything. Host interfaces stay, with their addresses, for the next run.
@@ -49,6 +54,11 @@ class Executor {
   void forget_failures_except(const Wanted& wanted);
   // Forgets what earlier ports of an object counted once the administrator has deleted the object.
   void forget_counters_except(const PlannedLayout& wanted);
+
+  // Forgets shares of NICs that carry something again: set up anew after a reboot, by a DHCP client, by hand.
+  void forget_shares_undone();
+  // Moves what the vnic carries back to its NIC; the vnic stays. Errors: as Sharing::give_back().
+  [[nodiscard]] Result<void> end_share(const std::string& vnic, const std::string& nic);
 
   // Passes the data plane's faults on: a guest's to its endpoint, if that is connected, for a fault stays until the next
   // link; a device that is gone becomes a failure, so that the next steps close its port. True if there are such.
@@ -79,6 +89,7 @@ class Executor {
   void step(const OpenHostPort& open);
   void step(const SetHostPortMtu& set);
   void step(const CloseHostPort& close);
+  void step(const ShareNic& share);
 
   static void tell_mtu(Guest& guest, std::uint16_t mtu);
   void close_port(const Object& object, PortId port, bool remove_interface);
@@ -88,6 +99,7 @@ class Executor {
   [[nodiscard]] bool take_device_fault(ObjectKind kind, const std::string& name, PortId port);
 
   dataplane::Dataplane& dataplane_;
+  host::Sharing& sharing_;
   const EndpointFactory make_endpoint_;
   const std::optional<unsigned> socket_group_;
   Actual actual_;

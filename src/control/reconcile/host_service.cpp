@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <random>
@@ -49,25 +50,29 @@ Result<void> make_socket_dir(const std::string& path, std::optional<unsigned> gr
 }  // namespace
 
 HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store,
-                         host::NicWatch& nics, EndpointFactory make_endpoint, HostServiceConfig config)
+                         host::NicWatch& nics, host::Sharing& sharing, EndpointFactory make_endpoint,
+                         HostServiceConfig config)
     : dataplane_(dataplane),
       store_(store),
       nics_(nics),
+      sharing_(sharing),
       config_(std::move(config)),
-      executor_(dataplane, std::move(make_endpoint), config_.socket_group),
+      executor_(dataplane, sharing, std::move(make_endpoint), config_.socket_group),
       faults_(loop),
       retry_(loop) {}
 
 HostService::~HostService() {
   nics_.on_change(nullptr);
+  sharing_.on_change(nullptr);
 }
 
 Result<std::unique_ptr<HostService>> HostService::create(boost::asio::io_context& loop, dataplane::Dataplane& dataplane,
                                                          store::Store& store, host::NicWatch& nics,
-                                                         EndpointFactory make_endpoint, HostServiceConfig config) {
+                                                         host::Sharing& sharing, EndpointFactory make_endpoint,
+                                                         HostServiceConfig config) {
   if (auto ok = make_socket_dir(config.run_dir + "/vhost", config.socket_group); !ok) return fail(ok.error());
   std::unique_ptr<HostService> service(
-      new HostService(loop, dataplane, store, nics, std::move(make_endpoint), std::move(config)));
+      new HostService(loop, dataplane, store, nics, sharing, std::move(make_endpoint), std::move(config)));
   if (auto ok = service->start(); !ok) return fail(ok.error());
   return service;
 }
@@ -88,6 +93,8 @@ Result<void> HostService::start() {
   faults_.assign(event_fd.release());
   wait_for_faults();
   nics_.on_change([this] { reconcile(); });
+  // Later: whoever sets the NIC up is not done with the first address, and must not be fought at full speed.
+  sharing_.on_change([this] { retry_later(); });
   reconcile();
   return {};
 }
@@ -111,12 +118,20 @@ void HostService::remove_leftovers() {
 // ---- Changes --------------------------------------------------------------------------------------------------------
 
 Result<void> HostService::create_switch(const SwitchSpec& spec) {
-  const model::Switch added{spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu};
+  const model::Switch added{spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, ""};
   auto host = model::add_switch(state_.host, added);
   if (!host) return fail(host.error());
   if (auto ok = check_uplink(added, true); !ok) return ok;
-  std::optional<Object> created;
-  if (added.type == model::SwitchType::external) created = Object{ObjectKind::uplink, added.uplink};
+  std::vector<Object> created;
+  if (added.type == model::SwitchType::external) created.push_back({ObjectKind::uplink, added.uplink});
+  if (!spec.share_with_host.empty()) {
+    host = share_nic(std::move(*host), added.name, spec.share_with_host);
+    if (!host) return fail(host.error());
+    created.push_back({ObjectKind::host_port, spec.share_with_host});
+    created.push_back({ObjectKind::share, spec.share_with_host});
+  } else if (auto ok = check_unused_by_host(added); !ok) {
+    return ok;
+  }
   return commit({std::move(*host), state_.mac_pool}, created);
 }
 
@@ -131,7 +146,14 @@ Result<void> HostService::set_switch(const std::string& name, const SwitchChange
   if (change.mtu) {
     if (auto ok = check_uplink(changed, false); !ok) return ok;
   }
-  return commit({std::move(*host), state_.mac_pool});
+  std::vector<Object> created;
+  if (change.share_with_host && *change.share_with_host != changed.share_with_host) {
+    const std::string& vnic = *change.share_with_host;
+    host = vnic.empty() ? model::unshare_nic(std::move(*host), name) : share_nic(std::move(*host), name, vnic);
+    if (!host) return fail(host.error());
+    if (!vnic.empty()) created = {{ObjectKind::host_port, vnic}, {ObjectKind::share, vnic}};
+  }
+  return commit({std::move(*host), state_.mac_pool}, created);
 }
 
 Result<void> HostService::delete_switch(const std::string& name) {
@@ -157,7 +179,7 @@ Result<void> HostService::create_vnic(const VnicSpec& spec) {
   if (!host) return fail(host.error());
   if (auto ok = check_socket(added); !ok) return ok;
   const auto kind = added.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
-  return commit({std::move(*host), pool}, Object{kind, added.name});
+  return commit({std::move(*host), pool}, {{kind, added.name}});
 }
 
 Result<void> HostService::set_vnic(const std::string& name, const VnicChange& change) {
@@ -188,8 +210,16 @@ Result<void> HostService::check_uplink(const model::Switch& checked, bool must_e
   const auto found = nics_.nics().find(checked.uplink);
   if (found == nics_.nics().end()) {
     if (!must_exist) return {};
+    if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {  // there, but no Ethernet device
+      return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
+    }
     return fail(ErrorCode::not_found,
                 fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", checked.uplink));
+  }
+  if (must_exist) {
+    if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {
+      return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
+    }
   }
   const std::uint32_t nic_mtu = found->second.mtu;
   if (checked.mtu <= nic_mtu) return {};
@@ -197,6 +227,39 @@ Result<void> HostService::check_uplink(const model::Switch& checked, bool must_e
               fmt::format("switch {}: its mtu {} is larger than the mtu {} of nic {}; give a smaller --mtu, or first "
                           "`ip link set {} mtu {}`",
                           checked.name, checked.mtu, nic_mtu, checked.uplink, checked.uplink, checked.mtu));
+}
+
+Result<void> HostService::check_unused_by_host(const model::Switch& checked) const {
+  if (checked.type != model::SwitchType::external) return {};
+  const auto carried = sharing_.of_note(checked.uplink);
+  if (!carried) return fail(carried.error());
+  if (carried->empty()) return {};
+  constexpr std::size_t shown_max = 6;
+  const std::size_t shown = std::min(carried->size(), shown_max);
+  std::string what =
+      fmt::format("{}", fmt::join(carried->begin(), carried->begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  if (carried->size() > shown) what += fmt::format(" and {} more", carried->size() - shown);
+  return fail(
+      ErrorCode::in_use,
+      fmt::format("switch {}: the host uses nic {} itself ({}); add --share-with-host VNIC with a new name, such "
+                  "as host0, to move that to a host vnic of this name without cutting connections, or take it "
+                  "from the NIC first, or use another NIC",
+                  checked.name, checked.uplink, what));
+}
+
+Result<model::Host> HostService::share_nic(model::Host host, const std::string& switch_name,
+                                           const std::string& vnic) const {
+  const model::Switch& on = host.switches.at(switch_name);
+  model::Vnic added{vnic, switch_name, model::VnicKind::host, {}, model::MacOrigin::static_, model::Untagged{}, ""};
+  if (on.type == model::SwitchType::external) {
+    const auto nic = nics_.nics().find(on.uplink);
+    if (nic == nics_.nics().end()) {
+      return fail(ErrorCode::not_found,
+                  fmt::format("switch {}: its nic {} is not there, so there is nothing to share", on.name, on.uplink));
+    }
+    added.mac = nic->second.mac;
+  }
+  return model::share_nic(std::move(host), added);
 }
 
 Result<void> HostService::check_socket(const model::Vnic& checked) const {
@@ -224,14 +287,39 @@ Result<MacAddr> HostService::draw_mac(model::MacPool& pool) const {
 
 // ---- Reconciling ----------------------------------------------------------------------------------------------------
 
-Result<void> HostService::commit(store::StoredState next, const std::optional<Object>& created) {
-  if (auto ok = store_.save(store::difference(state_, next)); !ok) return ok;
+Result<void> HostService::end_shares_except(const model::Host& next) {
+  for (const auto& [name, on] : state_.host.switches) {
+    if (on.share_with_host.empty()) continue;
+    const auto later = next.switches.find(name);
+    if (later != next.switches.end() && later->second.uplink == on.uplink &&
+        later->second.share_with_host == on.share_with_host) {
+      continue;
+    }
+    if (auto ok = executor_.end_share(on.share_with_host, on.uplink); !ok) {
+      reconcile();  // those that ended already are wanted still
+      return fail(ok.error().code, fmt::format("switch {}: {}", name, ok.error().message));
+    }
+  }
+  return {};
+}
+
+Result<void> HostService::commit(store::StoredState next, const std::vector<Object>& created) {
+  if (auto ok = end_shares_except(next.host); !ok) return ok;
+  if (auto ok = store_.save(store::difference(state_, next)); !ok) {
+    reconcile();
+    return ok;
+  }
   std::swap(state_, next);  // from here on `next` is the state before
   reconcile();
-  if (!created) return {};
-  const auto failure = executor_.actual().failed.find(*created);
-  if (failure == executor_.actual().failed.end()) return {};
-  const Error error = failure->second;
+  const auto& failed = executor_.actual().failed;
+  const auto missing =
+      std::find_if(created.begin(), created.end(), [&failed](const Object& object) { return failed.contains(object); });
+  if (missing == created.end()) return {};
+  const Error error = failed.at(*missing);
+  if (auto ok = end_shares_except(next.host); !ok) {
+    return fail(error.code, fmt::format("{}; it is stored all the same, for taking it back failed: {}", error.message,
+                                        ok.error().message));
+  }
   if (auto ok = store_.save(store::difference(state_, next)); !ok) {
     return fail(error.code, fmt::format("{}; it is stored all the same, for taking it back failed: {}", error.message,
                                         ok.error().message));
@@ -247,6 +335,7 @@ void HostService::reconcile() {
   for (int pass = 0; pass < 2; ++pass) {
     const Wanted wanted = want(state_.host, nics_.nics(), config_.run_dir);
     executor_.forget_failures_except(wanted);
+    executor_.forget_shares_undone();
     const auto steps = compute_steps(wanted, executor_.actual());
     executor_.run(steps);
     executor_.forget_counters_except(wanted.layout);

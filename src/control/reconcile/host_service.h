@@ -4,7 +4,9 @@
 //         for cannot be opened (the interface exists and is somebody else's, the socket's path is taken), the saved
 //         change is taken back in the same call: storing first and taking back leaves, at worst, when the daemon is
 //         killed in between, an object that is listed with the reason why it does not work; opening first would leave
-//         an interface behind that nobody knows of. What fails later, because the world changed, keeps its reason in
+//         an interface behind that nobody knows of. Addresses that the host shares a NIC by go back to the NIC before
+//         the end of the sharing is saved: killed in between, the next start finds the sharing wanted and takes them
+//         again, so whatever is stored, no address is on an interface that nobody knows of. What fails later, because the world changed, keeps its reason in
 //         the object's state_reason and is tried again when the kernel tells of the NIC, and every `retry_after`.
 // Threads control's only; everything happens inside calls and on the event loop.
 #pragma once
@@ -18,6 +20,7 @@
 #include <string>
 
 #include "control/host/nic_watch.h"
+#include "control/host/sharing.h"
 #include "control/reconcile/executor.h"
 #include "control/reconcile/service.h"
 #include "control/store/store.h"
@@ -38,7 +41,8 @@ class HostService final : public Service {
   // internal (the directory of sockets).
   [[nodiscard]] static Result<std::unique_ptr<HostService>> create(boost::asio::io_context& loop,
                                                                    dataplane::Dataplane& dataplane, store::Store& store,
-                                                                   host::NicWatch& nics, EndpointFactory make_endpoint,
+                                                                   host::NicWatch& nics, host::Sharing& sharing,
+                                                                   EndpointFactory make_endpoint,
                                                                    HostServiceConfig config);
   // Closes all ports and sockets. Host interfaces stay.
   ~HostService() override;
@@ -62,15 +66,22 @@ class HostService final : public Service {
 
  private:
   HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store, host::NicWatch& nics,
-              EndpointFactory make_endpoint, HostServiceConfig config);
+              host::Sharing& sharing, EndpointFactory make_endpoint, HostServiceConfig config);
 
   [[nodiscard]] Result<void> start();
   void remove_leftovers();
   [[nodiscard]] Result<void> check_uplink(const model::Switch& checked, bool must_exist) const;
   [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
-  // Saves and applies. If `created` then failed to open, takes all of it back and gives its error.
-  [[nodiscard]] Result<void> commit(store::StoredState next, const std::optional<Object>& created = std::nullopt);
+  // Refuses a NIC without which the host would lose addresses or routes.
+  [[nodiscard]] Result<void> check_unused_by_host(const model::Switch& checked) const;
+  // `host` with the vnic `vnic`, which has the MAC of the switch's NIC.
+  [[nodiscard]] Result<model::Host> share_nic(model::Host host, const std::string& switch_name,
+                                              const std::string& vnic) const;
+  // Saves and applies. If one of `created` then failed to open, takes all of it back and gives its error.
+  [[nodiscard]] Result<void> commit(store::StoredState next, const std::vector<Object>& created = {});
+  // Ends the shares of state_ that `next` has no more. With an error, they go on.
+  [[nodiscard]] Result<void> end_shares_except(const model::Host& next);
   void reconcile();
   void wait_for_faults();
   void retry_later();
@@ -87,6 +98,7 @@ class HostService final : public Service {
   dataplane::Dataplane& dataplane_;
   store::Store& store_;
   host::NicWatch& nics_;
+  host::Sharing& sharing_;
   const HostServiceConfig config_;
   store::StoredState state_;  // as stored
   Executor executor_;

@@ -22,7 +22,7 @@ class HostServiceTest : public testing::Test {
   HostServiceTest() { nics.put("eth1"); }
 
   void start(std::optional<std::array<std::uint8_t, 4>> host_address = {{10, 1, 0xa, 0xb}}) {
-    auto made = HostService::create(loop, dataplane, store, nics, endpoints.factory(),
+    auto made = HostService::create(loop, dataplane, store, nics, sharing, endpoints.factory(),
                                     {run_path, std::nullopt, host_address, std::chrono::milliseconds(1)});
     ASSERT_TRUE(made) << made.error().message;
     service = std::move(*made);
@@ -62,6 +62,7 @@ class HostServiceTest : public testing::Test {
   test::FakeDataplane dataplane;
   test::FakeEndpoints endpoints;
   test::FakeNicWatch nics;
+  test::FakeSharing sharing;
   test::MemoryStore store;
   std::unique_ptr<HostService> service;
 };
@@ -432,6 +433,94 @@ TEST_F(HostServiceTest, makes_the_directory_of_sockets_that_others_may_pass) {
   struct stat status {};
   ASSERT_EQ(::stat((run_path + "/vhost").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0755U);
+}
+
+// ---- A NIC that the host uses ---------------------------------------------------------------------------------------
+
+TEST_F(HostServiceTest, refuses_a_nic_that_the_host_uses_and_names_what_it_would_lose) {
+  start();
+  sharing.carried["eth1"] = {"192.0.2.1/24", "the default route"};
+  expect_error(create_switch("sw1", model::SwitchType::external, "eth1"), ErrorCode::in_use,
+               {"sw1", "eth1", "192.0.2.1/24, the default route", "--share-with-host"});
+  sharing.carried["eth1"].assign(300, "10.0.0.1/8");
+  expect_error(create_switch("sw1", model::SwitchType::external, "eth1"), ErrorCode::in_use, {"and 294 more"});
+  sharing.refusals["eth1"] = {ErrorCode::in_use, "nic eth1 is a port of br0"};
+  expect_error(create_switch("sw1", model::SwitchType::external, "eth1"), ErrorCode::in_use, {"sw1", "port of br0"});
+  EXPECT_EQ(dataplane.take_calls(), Lines{});
+  EXPECT_EQ(store.stored.host, model::Host{});
+}
+
+TEST_F(HostServiceTest, shares_a_nic_by_a_vnic_with_its_mac_and_gives_all_back_on_delete) {
+  start();
+  nics.current.at("eth1").mac = MacAddr::from_uint64(0x0200000000e1);
+  sharing.carried["eth1"] = {"192.0.2.1/24"};
+  ASSERT_TRUE(service->create_switch({"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500, "host0"}));
+  EXPECT_EQ(dataplane.take_calls(), (Lines{"open_uplink eth1", "carrier eth1 up",
+                                           "open_host host0 02:00:00:00:00:e1 1500", "publish [eth1 1500: host0/-]"}));
+  EXPECT_EQ(sharing.take_calls(), (Lines{"take eth1 host0"}));
+  EXPECT_EQ(service->show_switch("sw1")->desired.share_with_host, "host0");
+  EXPECT_EQ(store.stored.host.vnics.at("host0").mac.to_string(), "02:00:00:00:00:e1");
+  nics.tell();
+  EXPECT_EQ(sharing.take_calls(), Lines{}) << "a second time nothing";
+  ASSERT_TRUE(service->delete_switch("sw1"));
+  EXPECT_EQ(sharing.take_calls(), (Lines{"give_back eth1 host0"}));
+  EXPECT_EQ(dataplane.take_calls(), (Lines{"publish", "close host0 remove", "close eth1"}));
+  EXPECT_EQ(store.stored.host, model::Host{});
+}
+
+TEST_F(HostServiceTest, sharing_is_switched_on_and_off_while_guests_stay) {
+  start();
+  fill();
+  ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, std::nullopt, "host0"}));
+  EXPECT_EQ(sharing.take_calls(), (Lines{"take eth1 host0"}));
+  ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, std::nullopt, "host0"}));
+  EXPECT_EQ(sharing.take_calls(), Lines{});
+  expect_error(service->set_switch("sw1", {std::nullopt, std::nullopt, "more"}), ErrorCode::exists, {"host0"});
+  ASSERT_TRUE(service->set_switch("sw1", {std::nullopt, std::nullopt, ""}));
+  EXPECT_EQ(sharing.take_calls(), (Lines{"give_back eth1 host0"}));
+  EXPECT_EQ(endpoints.take_calls(), Lines{});
+  EXPECT_FALSE(store.stored.host.vnics.contains("host0"));
+}
+
+TEST_F(HostServiceTest, a_share_that_fails_leaves_nothing) {
+  start();
+  sharing.refusals["take eth1 host0"] = {ErrorCode::internal, "moving 192.0.2.1/24 failed"};
+  expect_error(service->create_switch({"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500, "host0"}),
+               ErrorCode::internal, {"moving 192.0.2.1/24 failed"});
+  EXPECT_EQ(store.stored.host, model::Host{});
+  EXPECT_EQ(dataplane.ports_open(), 0U);
+  EXPECT_EQ(sharing.take_calls(), (Lines{"take eth1 host0", "give_back eth1 host0"}));
+}
+
+TEST_F(HostServiceTest, what_cannot_go_back_to_the_nic_keeps_switch_and_vnic) {
+  start();
+  ASSERT_TRUE(service->create_switch({"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500, "host0"}));
+  const auto before = store.stored;
+  dataplane.calls.clear();
+  sharing.refusals["give_back eth1 host0"] = {ErrorCode::in_use, "nic eth1 is gone"};
+  expect_error(service->delete_switch("sw1"), ErrorCode::in_use, {"sw1", "nic eth1 is gone"});
+  EXPECT_EQ(store.stored, before);
+  EXPECT_EQ(dataplane.take_calls(), Lines{});
+  sharing.refusals.clear();
+  sharing.calls.clear();
+  store.is_full = true;
+  expect_error(service->delete_switch("sw1"), ErrorCode::no_resource, {"full"});
+  EXPECT_EQ(sharing.take_calls(), (Lines{"give_back eth1 host0", "take eth1 host0"})) << "and taken again";
+}
+
+TEST_F(HostServiceTest, a_stop_leaves_the_addresses_on_the_vnic_and_a_start_takes_what_the_nic_has_since) {
+  start();
+  ASSERT_TRUE(service->create_switch({"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500, "host0"}));
+  sharing.calls.clear();
+  stop();
+  EXPECT_EQ(sharing.take_calls(), Lines{});
+  sharing.taken.clear();
+  start();
+  EXPECT_EQ(sharing.take_calls(), (Lines{"take eth1 host0"}));
+  sharing.taken.clear();  // a DHCP client was at it
+  sharing.tell();
+  turn(std::chrono::milliseconds(20));
+  EXPECT_EQ(sharing.take_calls(), (Lines{"take eth1 host0"}));
 }
 
 }  // namespace

@@ -32,6 +32,7 @@ class Comparison {
     auto with = only_open(wanted_.layout, left_);
     if (with != (is_first_needed ? *without : actual_.published)) steps_.emplace_back(Publish{std::move(with)});
     open_endpoints();
+    share_nics();
     return std::move(steps_);
   }
 
@@ -113,6 +114,16 @@ class Comparison {
     }
   }
 
+  void share_nics() {
+    for (const auto& [vnic, plan] : wanted_.shares) {
+      if (!left_.hosts.contains(vnic) || !left_.uplinks.contains(plan.nic)) continue;  // the host would be cut off
+      if (failed(ObjectKind::share, vnic)) continue;
+      const auto found = actual_.shares.find(vnic);
+      const bool is_done = found != actual_.shares.end() && found->second == plan && actual_.hosts.contains(vnic);
+      if (!is_done) steps_.emplace_back(ShareNic{vnic, plan});
+    }
+  }
+
   const Wanted& wanted_;
   const Actual& actual_;
   Actual left_;  // as the steps so far will have made it
@@ -140,6 +151,7 @@ struct Describe {
   std::string operator()(const CloseHostPort& s) const {
     return fmt::format("close host port {}{}", s.vnic, s.remove_interface ? " and remove its interface" : "");
   }
+  std::string operator()(const ShareNic& s) const { return fmt::format("share nic {} by {}", s.plan.nic, s.vnic); }
 };
 
 }  // namespace
@@ -157,6 +169,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     const auto nic = nics.find(on.uplink);
     if (!on.uplink.empty() && nic != nics.end()) {
       wanted.uplinks[on.uplink] = {nic->second.index, nic->second.carrier};
+      if (!on.share_with_host.empty()) wanted.shares[on.share_with_host] = {on.uplink, nic->second.index};
     }
   }
   for (const auto& [name, vnic] : host.vnics) {

@@ -3,7 +3,7 @@
 // Theory  want() turns the administrator's host and the NICs that are there into the ports, endpoints and layout that
 //         the data plane should have. compute_steps() compares that with what it has, as plain values, and lists what
 //         is to be done, in the order that never lets a frame meet a port that is not there: publish without what goes,
-//         close it, open what comes, publish with it, and only then let guests in.
+//         close it, open what comes, publish with it, and only then let guests in and move the host's addresses.
 //         What failed to open is left alone, as if it were not wanted, until somebody takes it off `failed`.
 // Threads pure functions.
 #pragma once
@@ -59,10 +59,18 @@ struct PlannedSwitch {
 };
 using PlannedLayout = std::vector<PlannedSwitch>;
 
+// A host vnic by which the host shares a NIC: what the NIC carries for the host moves to it.
+struct SharePlan {
+  std::string nic;
+  int index = 0;  // of the NIC: another one of the same name carries other things
+  friend bool operator==(const SharePlan&, const SharePlan&) = default;
+};
+
 struct Wanted {
   std::map<std::string, WantedUplink> uplinks;  // by NIC
   std::map<std::string, EndpointPlan> guests;   // by vnic
   std::map<std::string, HostPortPlan> hosts;    // by vnic
+  std::map<std::string, SharePlan> shares;      // by vnic
   PlannedLayout layout;
 };
 
@@ -75,7 +83,7 @@ struct Wanted {
 
 // ---- Actual ---------------------------------------------------------------------------------------------------------
 
-enum class ObjectKind : std::uint8_t { uplink, guest, host_port };
+enum class ObjectKind : std::uint8_t { uplink, guest, host_port, share };
 struct Object {
   ObjectKind kind = ObjectKind::uplink;
   std::string name;
@@ -94,6 +102,7 @@ struct Actual {
   std::map<std::string, ActualUplink> uplinks;
   std::map<std::string, std::optional<EndpointPlan>> guests;  // the port is open; the endpoint, if that is
   std::map<std::string, HostPortPlan> hosts;
+  std::map<std::string, SharePlan> shares;  // whose NICs carry nothing any more
   PlannedLayout published;
   std::map<Object, Error> failed;                // and why
   std::map<std::string, MtuFailure> mtu_failed;  // by host vnic: its port is open, with the MTU in `hosts`
@@ -151,8 +160,13 @@ struct CloseHostPort {
   bool remove_interface = false;
   friend bool operator==(const CloseHostPort&, const CloseHostPort&) = default;
 };
+struct ShareNic {  // moves what the NIC carries to the vnic
+  std::string vnic;
+  SharePlan plan;
+  friend bool operator==(const ShareNic&, const ShareNic&) = default;
+};
 using Step = std::variant<Publish, OpenUplink, SetCarrier, CloseUplink, OpenGuestPort, CloseGuestPort, OpenEndpoint,
-                          CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort>;
+                          CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort, ShareNic>;
 
 [[nodiscard]] std::vector<Step> compute_steps(const Wanted& wanted, const Actual& actual);
 

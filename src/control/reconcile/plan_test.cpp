@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 
 namespace patchbay::reconcile {
@@ -44,7 +45,11 @@ Actual after(Actual actual, const std::vector<Step>& steps) {
     void operator()(const CloseEndpoint& s) { to.guests.at(s.vnic) = std::nullopt; }
     void operator()(const OpenHostPort& s) { to.hosts[s.vnic] = s.plan; }
     void operator()(const SetHostPortMtu& s) { to.hosts.at(s.vnic).mtu = s.mtu; }
-    void operator()(const CloseHostPort& s) { to.hosts.erase(s.vnic); }
+    void operator()(const CloseHostPort& s) {
+      to.hosts.erase(s.vnic);
+      to.shares.erase(s.vnic);
+    }
+    void operator()(const ShareNic& s) { to.shares[s.vnic] = s.plan; }
   };
   for (const Step& step : steps) std::visit(Apply{actual}, step);
   return actual;
@@ -142,6 +147,9 @@ const std::vector<Case>& cases() {
        [](auto&, auto& nics) { nics.at("eth1").index = 8; },
        {"publish 2 switches", "close uplink eth1", "open uplink eth1", "carrier of uplink eth1 is up",
         "publish 2 switches"}},
+      {"a NIC that the host shares by a vnic",
+       [](auto& host, auto&) { host.switches.at("sw1").share_with_host = "mgmt"; },
+       {"share nic eth1 by mgmt"}},
       {"a NIC that nobody uses",
        [](auto&, auto& nics) { nics["eth2"] = {"eth2", 9, {}, 1500, true, true, "", std::nullopt, true}; },
        {}},
@@ -195,6 +203,31 @@ TEST(Plan, closes_everything_when_nothing_is_wanted) {
   EXPECT_EQ(described(steps).front(), "publish 0 switches");
   const Actual left = after(example_actual(), steps);
   EXPECT_TRUE(left.uplinks.empty() && left.guests.empty() && left.hosts.empty() && left.published.empty());
+}
+
+TEST(Plan, shares_a_nic_only_when_nic_and_vnic_are_open_and_again_when_either_is_another) {
+  model::Host host = example_host();
+  host.switches.at("sw1").share_with_host = "mgmt";
+  auto nics = example_nics();
+  const Lines last{"share nic eth1 by mgmt"};
+  const auto steps_of = [](const std::vector<Step>& steps) { return described(steps); };
+  const auto from_nothing = steps_of(compute_steps(want(host, nics, "/r"), {}));
+  EXPECT_EQ(from_nothing.back(), last.front()) << "the ports are published before";
+  const Actual shared = after({}, compute_steps(want(host, nics, "/r"), {}));
+  EXPECT_EQ(steps_of(compute_steps(want(host, nics, "/r"), shared)), Lines{});
+
+  for (const Object& broken :
+       {Object{ObjectKind::uplink, "eth1"}, Object{ObjectKind::host_port, "mgmt"}, Object{ObjectKind::share, "mgmt"}}) {
+    Actual actual;
+    actual.failed[broken] = {ErrorCode::unavailable, "why"};
+    const auto steps = steps_of(compute_steps(want(host, nics, "/r"), actual));
+    EXPECT_EQ(std::count(steps.begin(), steps.end(), last.front()), 0) << broken.name;
+  }
+  nics.at("eth1").index = 8;
+  EXPECT_EQ(steps_of(compute_steps(want(host, nics, "/r"), shared)).back(), last.front());
+  nics.clear();
+  const auto gone = steps_of(compute_steps(want(host, nics, "/r"), shared));
+  EXPECT_EQ(gone, (Lines{"publish 2 switches", "close uplink eth1"})) << "the addresses stay on the vnic";
 }
 
 }  // namespace

@@ -27,10 +27,12 @@ struct SwitchSpec {  // what `switch create` gives
   std::string uplink;  // External only
   std::optional<VlanId> force_vlan;
   std::uint16_t mtu = model::mtu_default;
+  std::string share_with_host = {};  // External only: name of the host vnic to make; empty: none
 };
 struct SwitchChange {                               // what `switch set` gives: only what is to change
   std::optional<std::optional<VlanId>> force_vlan;  // inner nothing: no forced VLAN any more
   std::optional<std::uint16_t> mtu;
+  std::optional<std::string> share_with_host = std::nullopt;  // empty: move everything back to the NIC
 };
 struct VnicSpec {
   std::string name;

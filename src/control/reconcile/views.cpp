@@ -171,6 +171,8 @@ void HostService::view_host_state(VnicView& view) const {
     view.state_reason = fmt::format("the network interface is down: `ip link set {} up`", name);
   } else {
     view.state = "up";
+    const auto share = actual.failed.find({ObjectKind::share, name});
+    if (share != actual.failed.end()) view.state_reason = share->second.message;
     const auto mtu = actual.mtu_failed.find(name);
     if (mtu != actual.mtu_failed.end()) view.state_reason = mtu->second.why.message;
   }

@@ -43,6 +43,10 @@ ALTER TABLE vnics ADD COLUMN mac_spoofing INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE vnics ADD COLUMN mac_limit INTEGER NOT NULL DEFAULT 1024;
 ALTER TABLE vnics ADD COLUMN trust_priority INTEGER NOT NULL DEFAULT 0;
 )sql",
+    // 2 -> 3
+    R"sql(
+ALTER TABLE switches ADD COLUMN share_with_host TEXT NOT NULL DEFAULT '';  -- name of a host vnic; external only
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

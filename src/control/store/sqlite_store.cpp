@@ -44,6 +44,7 @@ Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) 
     return fail(bad_row(database, "switch", read.name, fmt::format("mtu {}", mtu)));
   }
   read.mtu = static_cast<std::uint16_t>(mtu);
+  read.share_with_host = row.text(5);
   return read;
 }
 
@@ -145,7 +146,7 @@ Result<void> put_switch(Statement& statement, const model::Switch& put) {
   } else {
     statement.bind(4, std::nullopt);
   }
-  return statement.bind(5, std::int64_t{put.mtu}).run();
+  return statement.bind(5, std::int64_t{put.mtu}).bind(6, put.share_with_host).run();
 }
 
 Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
@@ -212,12 +213,17 @@ Result<StoredState> SqliteStore::load() {
   StoredState state;
   if (auto ok = load_switches(state.host); !ok) return fail(ok.error());
   if (auto ok = load_vnics(state.host); !ok) return fail(ok.error());
+  if (auto ok = model::check_shares(state.host); !ok) {
+    return fail(ErrorCode::invalid,
+                fmt::format("state file {}: {}; restore a copy of the file", database_.path(), ok.error().message));
+  }
   if (auto ok = load_mac_pool(state); !ok) return fail(ok.error());
   return state;
 }
 
 Result<void> SqliteStore::load_switches(model::Host& host) {
-  auto rows = database_.prepare("SELECT name, type, uplink, force_vlan, mtu FROM switches ORDER BY name");
+  auto rows =
+      database_.prepare("SELECT name, type, uplink, force_vlan, mtu, share_with_host FROM switches ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -270,9 +276,11 @@ Result<void> SqliteStore::save(const Change& change) {
   if (!transaction) return fail(transaction.error());
   // Foreign keys are checked at once: switches come before their vnics and go after them.
   if (auto ok = for_each(database_,
-                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu) VALUES (?, ?, ?, ?, ?) "
+                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host) "
+                         "VALUES (?, ?, ?, ?, ?, ?) "
                          "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
-                         "force_vlan = excluded.force_vlan, mtu = excluded.mtu",
+                         "force_vlan = excluded.force_vlan, mtu = excluded.mtu, "
+                         "share_with_host = excluded.share_with_host",
                          change.put_switches, put_switch);
       !ok) {
     return ok;

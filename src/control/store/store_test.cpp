@@ -19,6 +19,7 @@ using test::TempDir;
 StoredState example() {
   StoredState state;
   state.host.switches["sw1"] = {"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500};
+  state.host.switches["sw1"].share_with_host = "mgmt";
   state.host.switches["pr1"] = {"pr1", model::SwitchType::private_, "", VlanId::from(4094), 9000};
   state.host.vnics["vm1"] = {"vm1",
                              "sw1",
@@ -287,6 +288,36 @@ TEST(SqliteStore, names_a_directory_that_is_not_there) {
   const auto store = SqliteStore::open("/nonexistent/state");
   ASSERT_FALSE(store);
   EXPECT_NE(store.error().message.find("/nonexistent/state"), std::string::npos);
+}
+
+TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
+  TempDir dir;
+  {
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE(store);
+    ASSERT_TRUE((*store)->save(difference({}, example())));
+  }
+  tamper(dir, "ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 1");
+  StoredState expected = example();
+  expected.host.switches.at("sw1").share_with_host.clear();
+  EXPECT_EQ(load_again(dir), expected);
+}
+
+TEST(SqliteStore, names_a_switch_that_shares_its_nic_by_a_vnic_that_is_not_there) {
+  TempDir dir;
+  {
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE(store);
+    ASSERT_TRUE((*store)->save(difference({}, example())));
+  }
+  tamper(dir, "UPDATE switches SET share_with_host = 'lost' WHERE name = 'sw1'");
+  auto store = SqliteStore::open(dir.path());
+  ASSERT_TRUE(store);
+  const auto loaded = (*store)->load();
+  ASSERT_FALSE(loaded);
+  EXPECT_EQ(loaded.error().code, ErrorCode::invalid);
+  EXPECT_NE(loaded.error().message.find("switch sw1"), std::string::npos) << loaded.error().message;
+  EXPECT_NE(loaded.error().message.find("lost"), std::string::npos) << loaded.error().message;
 }
 
 }  // namespace

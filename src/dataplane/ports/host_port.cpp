@@ -13,11 +13,11 @@
 
 #include "base/byte_order.h"
 #include "dataplane/ports/interface.h"
+#include "model/vnic.h"
 
 namespace patchbay::dataplane {
 namespace {
 
-constexpr const char* our_alias = "patchbay host vnic";
 constexpr std::size_t owner_size_max = 200;  // the kernel takes an alias of 255 bytes
 constexpr std::uint8_t no_offload[vnet_header_size_legacy] = {};
 
@@ -27,7 +27,7 @@ Result<bool> is_left_by_us(const std::string& name) {
   if (!interface) return false;
   const auto alias = interface->alias();
   if (!alias) return fail(alias.error());
-  if (alias->starts_with(our_alias)) return true;
+  if (alias->starts_with(model::host_vnic_alias)) return true;
   return fail(ErrorCode::exists, "host vnic " + name + ": the host has a network interface of that name already; " +
                                      "choose another name, or remove the interface");
 }
@@ -53,8 +53,9 @@ Result<UniqueFd> open_tap(const std::string& name) {
 }  // namespace
 
 std::string HostPort::alias_of(const std::string& owner) {
-  if (owner.empty()) return our_alias;
-  return std::string(our_alias) + " of " + owner.substr(owner.size() - std::min(owner.size(), owner_size_max));
+  if (owner.empty()) return model::host_vnic_alias;
+  return std::string(model::host_vnic_alias) + " of " +
+         owner.substr(owner.size() - std::min(owner.size(), owner_size_max));
 }
 
 Result<std::unique_ptr<HostPort>> HostPort::open(PortId id, int fault_event_fd, const HostPortConfig& config) {

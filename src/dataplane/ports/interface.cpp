@@ -111,8 +111,11 @@ Result<void> Interface::set_alias(const std::string& alias) {
   return {};
 }
 
+// Setting what is there already would make the kernel forget neighbours.
 Result<void> Interface::set_mac(const MacAddr& mac) {
   ifreq request = request_for(name_);
+  if (ioctl(socket_.get(), SIOCGIFHWADDR, &request) != 0) return fail(system_error("interface " + name_, errno));
+  if (std::memcmp(request.ifr_hwaddr.sa_data, mac.bytes().data(), mac.bytes().size()) == 0) return {};
   request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
   std::memcpy(request.ifr_hwaddr.sa_data, mac.bytes().data(), mac.bytes().size());
   if (ioctl(socket_.get(), SIOCSIFHWADDR, &request) != 0) {

@@ -31,9 +31,8 @@ std::string sized(const char* destination, const char* source, std::size_t size,
 class JumboBench {
  public:
   JumboBench(std::size_t guest_limit, std::size_t switch_limit, Tag tag)
-      : tag_(tag),
-        bench(std::vector<SwitchBench::Vnic>{{tag == Tag::none ? std::uint16_t{0} : vid, &guest}}, true,
-              static_cast<std::uint16_t>(switch_limit - ethernet_header_size)) {
+      : tag_(tag), bench(std::vector<SwitchBench::Vnic>{{tag == Tag::none ? std::uint16_t{0} : vid, &guest}}) {
+    bench.set_mtu(static_cast<std::uint16_t>(switch_limit - ethernet_header_size));
     const auto region = driver.region();
     const auto memory = GuestMemory::map({&region, 1});
     queues = std::move(*GuestQueues::create(driver.link(*memory)));
@@ -125,7 +124,8 @@ TEST(Jumbo, a_receiver_with_small_buffers_loses_large_frames_alone) {
   auto queues = std::move(*GuestQueues::create(small_driver.link(*memory)));
   ASSERT_TRUE(small.connect(queues.get(), -1));
   small_driver.offer_buffer(0, GuestDriver::header_size + 1514);
-  SwitchBench bench(std::vector<SwitchBench::Vnic>{{0, &jumbo.guest}, {0, &small}}, true, 9000);
+  SwitchBench bench(std::vector<SwitchBench::Vnic>{{0, &jumbo.guest}, {0, &small}});
+  bench.set_mtu(9000);
   jumbo.driver.send(0, sized("ff:ff:ff:ff:ff:ff", vm1, 9014));
   bench.worker->poll_once();
   ASSERT_EQ(bench.fakes[0]->sent().size(), 1U) << "the other receivers of a flood get it whole";
