@@ -88,6 +88,28 @@ def test_private_vlans_travel_with_the_tag_they_were_sent_in(net):
 
 
 @pytest.mark.wiring("3", nics={"trunk0": RAW_NIC})
+@pytest.mark.parametrize("mode, vid", [(("--vlan", 101), 0), (("--trunk", "102", "--native", 101), 102)],
+                         ids=["a priority tag of an access vnic", "a tag of a trunk"])
+def test_priorities_of_a_guest_count_only_if_it_is_trusted(net, mode, vid):
+    vm1 = net.guests["vm1"]
+    net.daemon.do("vnic", "set", "vm1", *mode)
+    with vlan_interface(vm1, vid, "10.80.3.1"), RawPort(net.raw, "eth0") as wire:
+        vm1.run(f"vconfig set_egress_map eth0.{vid} 0 5")
+
+        def priority():
+            wire.drain()
+            vm1.ping("10.80.3.250", wait_s=1)
+            asked, *_ = wire.receive(lambda frame: ARP in Ether(frame) and Ether(frame)[ARP].pdst == "10.80.3.250")
+            assert Ether(asked)[Dot1Q].vlan == (vid or 101)
+            return Ether(asked)[Dot1Q].prio
+        assert priority() == 0
+        net.daemon.do("vnic", "set", "vm1", "--trust-priority", "on")
+        assert priority() == 5
+        net.daemon.do("vnic", "set", "vm1", "--trust-priority", "off")
+        assert priority() == 0
+
+
+@pytest.mark.wiring("3", nics={"trunk0": RAW_NIC})
 def test_cluster_guests_get_nothing_without_mac_spoofing_and_work_with_it(net):
     """The reference system's load balancing cluster: both guests have one address, and send from masked ones."""
     query = Ether(dst="ff:ff:ff:ff:ff:ff", src=OUTSIDE) / Dot1Q(vlan=101) / ARP(

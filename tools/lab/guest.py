@@ -109,7 +109,6 @@ class Guest:
         self.mac = mac
         self.memory_mb = memory_mb
         self.ip = None
-        self.prefix = []  # what QEMU is started by, such as setpriv with another user
         self.qmp = os.path.join(run_dir, f"{name}.qmp")  # monitor()
         self._record = record
         self._run_dir = run_dir

@@ -57,6 +57,9 @@ class RawPort:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         self._socket.close()
 
     def send(self, *frames):

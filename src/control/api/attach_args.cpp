@@ -25,6 +25,13 @@ std::string qemu_id(std::string_view name) {
   return id;
 }
 
+// libvirt's names for devices that a user names hold letters, digits, '-' and '_', and start with "ua-".
+std::string libvirt_alias(std::string_view name) {
+  std::string alias = "ua-";
+  for (const char c : name) alias += is_word(c) || c == '-' || c == '_' ? c : '-';
+  return alias;
+}
+
 // In QEMU's option lists a comma within a value is written twice.
 std::string qemu_value(std::string_view value) {
   std::string doubled;
@@ -94,6 +101,8 @@ std::string qemu_text(const reconcile::VnicView& view, const AttachOptions& opti
   return text;
 }
 
+// libvirt's own <mtu> is of no use here: libvirt 9.0 looks for an interface of the host to set it on, finds none, and
+// does not start the domain. So what the device has to be told beyond libvirt's elements goes past them.
 std::string libvirt_text(const reconcile::VnicView& view, const AttachOptions& options) {
   const bool patchbay_listens = view.desired.connect.empty();
   const std::string path = xml_value(view.vhost_socket);
@@ -111,8 +120,14 @@ std::string libvirt_text(const reconcile::VnicView& view, const AttachOptions& o
   }
   text += fmt::format(
       "  <model type='virtio'/>\n  <driver queues='1' rx_queue_size='{0}' tx_queue_size='{0}'/>\n"
-      "  <mtu size='{1}'/>\n</interface>\n",
-      ring_size, view.mtu);
+      "  <alias name='{1}'/>\n</interface>\n"
+      "<!-- Before </domain>, which begins with <domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' …>;\n"
+      "     one qemu:device for each vnic. -->\n"
+      "<qemu:override>\n  <qemu:device alias='{1}'>\n    <qemu:frontend>\n"
+      "      <qemu:property name='host_mtu' type='unsigned' value='{2}'/>\n"
+      "      <qemu:property name='ctrl_guest_offloads' type='bool' value='false'/>\n"
+      "    </qemu:frontend>\n  </qemu:device>\n</qemu:override>\n",
+      ring_size, libvirt_alias(view.desired.name), view.mtu);
   return text;
 }
 

@@ -56,9 +56,11 @@ TEST(AttachArgs, libvirt_elements_in_both_roles) {
   for (const char* part :
        {"<memory unit='MiB'>2048</memory>", "<access mode='shared'/>", "<interface type='vhostuser'>",
         "<mac address='52:54:00:00:00:aa'/>", "mode='client'", "<reconnect enabled='yes' timeout='1'/>",
-        "rx_queue_size='1024' tx_queue_size='1024'", "<mtu size='1500'/>"}) {
+        "rx_queue_size='1024' tx_queue_size='1024'", "<alias name='ua-web'/>", "<qemu:device alias='ua-web'>",
+        "<qemu:property name='host_mtu' type='unsigned' value='1500'/>"}) {
     EXPECT_NE(text->find(part), std::string::npos) << part;
   }
+  EXPECT_EQ(text->find("<mtu"), std::string::npos) << "with it libvirt does not start the domain";
   view.desired.connect = view.vhost_socket = "/tmp/'<&.sock";
   text = attach_args(view, options);
   ASSERT_TRUE(text);

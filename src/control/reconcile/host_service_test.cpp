@@ -324,7 +324,7 @@ TEST_F(HostServiceTest, tells_an_endpoint_each_fault_of_its_port_once) {
   dataplane.raise_fault("vm1", dataplane::PortFault::ring_broken);
   turn();
   EXPECT_EQ(endpoints.take_calls(), (Lines{"failed vm1"}));
-  endpoints.statuses["vm1"] = {vhost_user::State::failed, "ring broken"};
+  endpoints.statuses["vm1"] = {vhost_user::State::failed, "ring broken", std::nullopt};
   dataplane.raise_fault("vm1", dataplane::PortFault::ring_broken);  // another port's event, say
   turn();
   EXPECT_EQ(endpoints.take_calls(), Lines{});
