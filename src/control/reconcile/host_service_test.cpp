@@ -19,7 +19,7 @@ using Lines = std::vector<std::string>;
 
 class HostServiceTest : public testing::Test {
  protected:
-  HostServiceTest() { nics.put("eth1"); }
+  HostServiceTest() { nics.put("eth1").mac = MacAddr::from_uint64(0x0200000000e1); }
 
   void start(std::optional<std::array<std::uint8_t, 4>> host_address = {{10, 1, 0xa, 0xb}}) {
     auto made = HostService::create(loop, dataplane, store, nics, sharing, endpoints.factory(),
@@ -452,7 +452,6 @@ TEST_F(HostServiceTest, refuses_a_nic_that_the_host_uses_and_names_what_it_would
 
 TEST_F(HostServiceTest, shares_a_nic_by_a_vnic_with_its_mac_and_gives_all_back_on_delete) {
   start();
-  nics.current.at("eth1").mac = MacAddr::from_uint64(0x0200000000e1);
   sharing.carried["eth1"] = {"192.0.2.1/24"};
   ASSERT_TRUE(service->create_switch({"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500, "host0"}));
   EXPECT_EQ(dataplane.take_calls(), (Lines{"open_uplink eth1", "carrier eth1 up",

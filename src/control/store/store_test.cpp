@@ -297,7 +297,7 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
     ASSERT_TRUE(store);
     ASSERT_TRUE((*store)->save(difference({}, example())));
   }
-  tamper(dir, "ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 1");
+  tamper(dir, "ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();
   EXPECT_EQ(load_again(dir), expected);

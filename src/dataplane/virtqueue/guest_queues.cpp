@@ -124,8 +124,8 @@ Put GuestQueues::gather(std::uint64_t needed) noexcept {
   chain_count_ = 0;
   const std::uint16_t available = to_guest_->available();
   for (std::uint64_t room = 0; room < needed;) {
-    if (chain_count_ == available) return Put::ring_full;
     if (chain_count_ != 0 && !mergeable_) return Put::bad_buffer;
+    if (chain_count_ == available) return Put::ring_full;
     if (chain_count_ == chains_.size() || segment_count_ == segments_.size()) return Put::bad_buffer;
     Chain chain;
     const ChainStatus status = to_guest_->read_chain(static_cast<std::uint16_t>(chain_count_), Access::device_writes,
