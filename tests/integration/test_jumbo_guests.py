@@ -182,8 +182,9 @@ def iperf(bench, source, target, *more):
         netns.start(f"iperf3 at {target}", "iperf3", "-s", "-1", "-B", ADDRESSES[target])
         wait_until(lambda: f"{ADDRESSES[target]}:{PORT}" in netns.run("ss", "-ltn").stdout, "the server on the host")
     words = " ".join(["iperf3", "-J", "-c", ADDRESSES[target], "-p", str(PORT), *more])
-    output = bench.lab.guests[source].run(words, check=False, limit_s=60)[1]
-    result = json.loads(output)
+    status, output = bench.lab.guests[source].run(words, check=False, limit_s=60)
+    assert "{" in output, f"{words} gives {status}: {output}"
+    result = json.loads(output[output.index("{"):])  # a warning may stand before it
     assert "error" not in result, result["error"]
     return result
 

@@ -144,7 +144,8 @@ def test_a_nic_that_the_host_uses_is_refused_with_the_way_out(shared):
 
 
 def test_link_local_addresses_and_nothing_else_are_no_reason(shared):
-    shared.netns.shell(f"ip addr flush dev {NIC}; ip -6 addr add fe80::9/64 dev {NIC} nodad")
+    shared.netns.shell(f"ip addr flush dev {NIC}; ip route flush table all dev {NIC}; "
+                        f"ip -6 route flush table all dev {NIC}; ip -6 addr add fe80::9/64 dev {NIC} nodad")
     shared.daemon.do("switch", "create", "lan", "--external", NIC)
 
 

@@ -116,9 +116,9 @@ class Service(Daemon):
             lines.append(f"while read -r _ place _; do case $place in {keep}) ;; "
                          "*) mount -o remount,bind,ro $place 2>/dev/null || true ;; esac; done < /proc/self/mounts")
         lines.append(f"umask {self.unit.value('UMask')}")
-        lines.append(f"exec setpriv --reuid {USER} --regid {USER} {groups} --inh-caps={sets} --ambient-caps={sets} "
+        lines.append(f"exec prlimit --nofile={self.unit.value('LimitNOFILE')} -- setpriv --reuid {USER} --regid {USER} {groups} --inh-caps={sets} --ambient-caps={sets} "
                      f"--bounding-set={sets} {'--no-new-privs' if self.unit.value('NoNewPrivileges') == 'yes' else ''} "
-                     f'prlimit --nofile={self.unit.value("LimitNOFILE")} -- "$@"')
+                     '-- "$@"')
         return "\n".join(lines)
 
     def status(self, key):

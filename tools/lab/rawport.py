@@ -71,15 +71,15 @@ class RawPort:
         at most limit_s in all. Gives what came: the caller counts."""
         found = []
         end = time.monotonic() + limit_s
-        while time.monotonic() < end:
-            readable, _, _ = select.select([self._socket], [], [], min(quiet_s, end - time.monotonic()))
+        while (left := end - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._socket], [], [], left)
             if not readable:
-                if len(found) >= count:
-                    break
-                continue
+                break
             frame = self._read()
             if frame is not None and wanted(frame):
                 found.append(frame)
+                if len(found) == count:
+                    end = min(end, time.monotonic() + quiet_s)
         return found
 
     def drain(self):

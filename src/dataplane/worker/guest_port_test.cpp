@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -206,6 +207,25 @@ TEST(GuestPort, no_frame_is_lost_while_the_queues_of_sender_and_receiver_are_exc
   bench.rcu.synchronize();
   EXPECT_EQ(to.port.counters().egress.frames, frames.received());
   EXPECT_EQ(drops(to.port, DropReason::not_connected), 0U);
+}
+
+// The worker is about to fall asleep, or asleep, nearly every time: nothing else goes on.
+TEST(GuestPort, a_worker_never_sleeps_on_queues_that_it_was_woken_for) {
+  Guest guest(10);
+  SwitchBench bench({{101, &guest.port}});
+  guest.port.attach(bench.worker->epoll_fd());
+  ASSERT_TRUE(bench.worker->start());
+  std::atomic<bool> done = false;
+  std::thread control([&] {
+    for (int round = 0; round < 20000; ++round) guest.relink(*bench.worker);
+    done.store(true);
+  });
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  while (!done.load() && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_TRUE(done.load());
+  while (!done.load()) bench.worker->wake();  // so that the test ends, too
+  control.join();
 }
 
 }  // namespace

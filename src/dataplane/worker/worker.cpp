@@ -101,15 +101,16 @@ void Worker::run() noexcept {
     const std::uint64_t now = rte_rdtsc();
     (frames != 0 ? busy_cycles_ : idle_cycles_).add(now - before);
     before = now;
-    if (++passes % passes_between_events == 0) read_events(0);
-    idle_passes = frames != 0 ? 0 : idle_passes + 1;
+    // Whoever woke us wants a whole pass after that, also if the event was read here and we did not sleep.
+    const bool woken = ++passes % passes_between_events == 0 && read_events(0);
+    idle_passes = frames != 0 || woken ? 0 : idle_passes + 1;
     if (idle_passes < idle_passes_max) continue;
     idle_passes = 0;
     const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
     if (snapshot != nullptr && prepare_sleep(*snapshot)) continue;
     // The event that came with it may have been read above already.
     if (stop_.load(std::memory_order_acquire)) break;
-    read_events(-1);
+    static_cast<void>(read_events(-1));
     before = rte_rdtsc();
   }
   rcu_.unregister_reader(id_);
@@ -244,7 +245,7 @@ bool Worker::prepare_sleep(const Snapshot& snapshot) noexcept {
   return work;
 }
 
-void Worker::read_events(int timeout_ms) noexcept {
+bool Worker::read_events(int timeout_ms) noexcept {
   std::array<epoll_event, 64> events;
   const bool sleeps = timeout_ms != 0;
   if (sleeps) {
@@ -255,14 +256,20 @@ void Worker::read_events(int timeout_ms) noexcept {
   if (sleeps) rcu_.online(id_);
   // Looked up by id: a port may have been closed while we slept.
   const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
-  if (snapshot == nullptr) return;
+  bool woken = false;
   for (int i = 0; i < count; ++i) {
-    if (events[static_cast<std::size_t>(i)].data.u64 == wake_data) continue;
+    if (events[static_cast<std::size_t>(i)].data.u64 == wake_data) {
+      woken = true;
+      continue;
+    }
+    if (snapshot == nullptr) continue;
     const PortId id{static_cast<std::uint32_t>(events[static_cast<std::size_t>(i)].data.u64)};
     if (Port* const port = snapshot->find(id)) port->on_event(events[static_cast<std::size_t>(i)].events);
   }
-  if (!sleeps) return;
-  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->woke();
+  if (sleeps && snapshot != nullptr) {
+    for (const Snapshot::Entry& entry : snapshot->entries) entry.port->woke();
+  }
+  return woken;
 }
 
 }  // namespace patchbay::dataplane

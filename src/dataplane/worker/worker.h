@@ -53,7 +53,8 @@ class Worker {
   // The port's frames wait for an uplink that is still full.
   [[nodiscard]] static bool held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept;
   [[nodiscard]] bool prepare_sleep(const Snapshot& snapshot) noexcept;
-  void read_events(int timeout_ms) noexcept;
+  // Waits up to timeout_ms (-1: without an end, offline for grace periods). True if wake() was among the events.
+  [[nodiscard]] bool read_events(int timeout_ms) noexcept;
 
   const unsigned id_;
   const std::optional<unsigned> cpu_;
