@@ -3,6 +3,7 @@ and file system that the unit's lines give, by setpriv, prlimit and a mount name
 by seccomp and control groups (SystemCallFilter=, DevicePolicy= and their like) are not in force here."""
 
 import os
+import resource
 import shlex
 import socket
 import subprocess
@@ -71,13 +72,20 @@ class Service(Daemon):
             os.makedirs(path, exist_ok=True)
             os.chown(path, USER, USER)
             os.chmod(path, int(self.unit.value(key), 8))
-        command = shlex.split(self.unit.value("ExecStart").replace(STATE_DIR, self.state_dir)
-                              .replace(RUN_DIR, self.run_dir)) + self.arguments
+        ours = {STATE_DIR: self.state_dir, RUN_DIR: self.run_dir}
+        command = [ours.get(word, word) for word in shlex.split(self.unit.value("ExecStart"))] + self.arguments
         what = f"patchbayd {os.path.basename(os.path.dirname(self.state_dir))}"
         self.process = self.netns.start(what, *self.wrap, "unshare", "-m", "sh", "-ec", self._script(), "sh", *command,
                                         env=dict(os.environ, NOTIFY_SOCKET=self._notify))
         self.log = self.process.log
         return self.process
+
+    def open_files(self):
+        """LimitNOFILE=, or what there is where root may not raise it (a container)."""
+        wanted = int(self.unit.value("LimitNOFILE"))
+        if run("prlimit", f"--nofile={wanted}", "true", check=False).returncode == 0:
+            return wanted
+        return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
     def start(self, limit_s=20.0):
         """Returns when the daemon has said that it is ready, as Type=notify waits for."""
@@ -116,9 +124,9 @@ class Service(Daemon):
             lines.append(f"while read -r _ place _; do case $place in {keep}) ;; "
                          "*) mount -o remount,bind,ro $place 2>/dev/null || true ;; esac; done < /proc/self/mounts")
         lines.append(f"umask {self.unit.value('UMask')}")
-        lines.append(f"exec prlimit --nofile={self.unit.value('LimitNOFILE')} -- setpriv --reuid {USER} --regid {USER} {groups} --inh-caps={sets} --ambient-caps={sets} "
-                     f"--bounding-set={sets} {'--no-new-privs' if self.unit.value('NoNewPrivileges') == 'yes' else ''} "
-                     '-- "$@"')
+        lines.append(f"exec prlimit --nofile={self.open_files()} -- setpriv --reuid {USER} --regid {USER} {groups} "
+                     f"--inh-caps={sets} --ambient-caps={sets} --bounding-set={sets} "
+                     f"{'--no-new-privs' if self.unit.value('NoNewPrivileges') == 'yes' else ''} -- \"$@\"")
         return "\n".join(lines)
 
     def status(self, key):
