@@ -209,23 +209,51 @@ TEST(GuestPort, no_frame_is_lost_while_the_queues_of_sender_and_receiver_are_exc
   EXPECT_EQ(drops(to.port, DropReason::not_connected), 0U);
 }
 
-// The worker is about to fall asleep, or asleep, nearly every time: nothing else goes on.
-TEST(GuestPort, a_worker_never_sleeps_on_queues_that_it_was_woken_for) {
+// Does in each pass, just after the worker has looked for queues that are offered, what control may do at any time:
+// offers the next ones and wakes the worker.
+class LateControl final : public Port {
+ public:
+  static constexpr unsigned exchanges = 200;
+
+  explicit LateControl(Guest& guest) : Port(PortId{11}, -1), guest_(guest), spare_(guest.make_queues()) {}
+  void wakes(Worker& worker) { worker_ = &worker; }
+
+  void flush(CallSignal&) noexcept override {
+    const unsigned done = done_.load();
+    if (done == exchanges) return;
+    static_cast<void>(guest_.port.offer(done % 2 == 0 ? spare_.get() : guest_.queues.get(), -1));
+    worker_->wake();
+    done_.store(done + 1);
+  }
+  [[nodiscard]] unsigned done() const { return done_.load(); }
+
+  [[nodiscard]] std::size_t receive(Burst&) noexcept override { return 0; }
+  void complete(std::size_t) noexcept override {}
+  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override { return frames.size(); }
+  [[nodiscard]] bool prepare_sleep() noexcept override { return false; }
+  void on_event(std::uint32_t) noexcept override {}
+  void attach(int) noexcept override {}
+  void detach() noexcept override {}
+
+ private:
+  Guest& guest_;
+  std::unique_ptr<GuestQueues> spare_;
+  Worker* worker_ = nullptr;
+  std::atomic<unsigned> done_ = 0;
+};
+
+TEST(GuestPort, a_worker_never_falls_asleep_over_queues_that_are_offered) {
   Guest guest(10);
-  SwitchBench bench({{101, &guest.port}});
+  LateControl control(guest);
+  SwitchBench bench({{101, &guest.port}, {101, &control}});
   guest.port.attach(bench.worker->epoll_fd());
+  control.wakes(*bench.worker);
   ASSERT_TRUE(bench.worker->start());
-  std::atomic<bool> done = false;
-  std::thread control([&] {
-    for (int round = 0; round < 20000; ++round) guest.relink(*bench.worker);
-    done.store(true);
-  });
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
-  while (!done.load() && std::chrono::steady_clock::now() < end)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  EXPECT_TRUE(done.load());
-  while (!done.load()) bench.worker->wake();  // so that the test ends, too
-  control.join();
+  for (unsigned before = 0; control.done() < LateControl::exchanges; before = control.done()) {
+    for (int i = 0; i < 500 && control.done() == before; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_NE(control.done(), before) << "the worker sleeps, and control would wait for ever";
+  }
 }
 
 }  // namespace
