@@ -32,13 +32,18 @@ def message(request, payload=b"", flags=1):
 class FrontEnd:
     """connect() and set_up(), or start() for both; then send() and receive()."""
 
-    def __init__(self, path, mac):
+    def __init__(self, path, mac, entries=ENTRIES, buffer_bytes=BUFFER_BYTES):
+        """`entries`: of each ring, a power of two up to 64; `buffer_bytes`: of each buffer, header included."""
         self.path = path
+        self.entries = entries
+        self.buffer_bytes = buffer_bytes
+        self.memory_bytes = 2 * RING_BYTES + 2 * entries * buffer_bytes
         self.mac = bytes.fromhex(mac.replace(":", ""))
         self.socket = None
         self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC)
-        os.ftruncate(self.memory_fd, MEMORY_BYTES)
-        self.memory = mmap.mmap(self.memory_fd, MEMORY_BYTES)
+        os.ftruncate(self.memory_fd, self.memory_bytes)
+        self.memory = mmap.mmap(self.memory_fd, self.memory_bytes)
+        self._words = memoryview(self.memory).cast("H")  # for the indices: struct.pack_into() writes zeros first
         self.kick = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2)]
         self.call = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2)]
         self._next = [0, 0]  # avail index of each ring
@@ -74,7 +79,7 @@ class FrontEnd:
 
     def set_up(self):
         """From features to rings that run; the guest offers all its buffers first."""
-        for number in range(ENTRIES):
+        for number in range(self.entries):
             self._offer_buffer(number)
         return self._negotiate()
 
@@ -91,12 +96,12 @@ class FrontEnd:
         return self
 
     def share_memory(self):
-        table = struct.pack("=IIQQQQ", 1, 0, GUEST_BASE, MEMORY_BYTES, FRONT_END_BASE, 0)
+        table = struct.pack("=IIQQQQ", 1, 0, GUEST_BASE, self.memory_bytes, FRONT_END_BASE, 0)
         assert self.acknowledged(SET_MEM_TABLE, table, [self.memory_fd])
 
     def set_up_ring(self, ring):
         base = FRONT_END_BASE + ring * RING_BYTES
-        self.tell(SET_VRING_NUM, struct.pack("=II", ring, ENTRIES))
+        self.tell(SET_VRING_NUM, struct.pack("=II", ring, self.entries))
         self.tell(SET_VRING_BASE, struct.pack("=II", ring, 0))
         self.tell(SET_VRING_ADDR, struct.pack("=IIQQQQ", ring, 0, base, base + 0x800, base + 0x400, 0))
         self.tell(SET_VRING_KICK, struct.pack("=Q", ring), [self.kick[ring]])
@@ -131,39 +136,41 @@ class FrontEnd:
             self.socket.close()
         for descriptor in (*self.kick, *self.call, self.memory_fd):
             os.close(descriptor)
+        self._words.release()
         self.memory.close()
 
     # ---- The guest --------------------------------------------------------------------------------------------------
 
     def _buffer(self, ring, number):
-        return 2 * RING_BYTES + (ring * ENTRIES + number) * BUFFER_BYTES
+        return 2 * RING_BYTES + (ring * self.entries + number) * self.buffer_bytes
 
     def _offer(self, ring, number, size, flags):
         at = ring * RING_BYTES
         struct.pack_into("=QIHH", self.memory, at + 16 * number, GUEST_BASE + self._buffer(ring, number), size, flags, 0)
-        struct.pack_into("=H", self.memory, at + 0x404 + 2 * (self._next[ring] % ENTRIES), number)
+        struct.pack_into("=H", self.memory, at + 0x404 + 2 * (self._next[ring] % self.entries), number)
         self._next[ring] = (self._next[ring] + 1) & 0xFFFF
-        struct.pack_into("=H", self.memory, at + 0x402, self._next[ring])
+        self._words[(at + 0x402) // 2] = self._next[ring]
 
     def _offer_buffer(self, number):
-        self._offer(0, number, BUFFER_BYTES, 2)
+        self._offer(0, number, self.buffer_bytes, 2)
 
     def _used(self, ring):
         """(buffer, bytes written) of the next used entry; None if there is none."""
         at = ring * RING_BYTES + 0x800
         if struct.unpack_from("=H", self.memory, at + 2)[0] == self._seen[ring]:
             return None
-        entry = struct.unpack_from("=II", self.memory, at + 4 + 8 * (self._seen[ring] % ENTRIES))
+        entry = struct.unpack_from("=II", self.memory, at + 4 + 8 * (self._seen[ring] % self.entries))
         self._seen[ring] = (self._seen[ring] + 1) & 0xFFFF
         return entry
 
-    def send(self, frame):
-        """At most ENTRIES frames may be on their way: reap() what was taken."""
-        number = self._next[1] % ENTRIES
+    def send(self, frame, length=None):
+        """At most `entries` frames may be on their way: reap() what was taken. `length`: what the descriptor says where
+        that is not the truth, header included."""
+        number = self._next[1] % self.entries
         data = bytes(HEADER_BYTES) + frame
         at = self._buffer(1, number)
         self.memory[at:at + len(data)] = data
-        self._offer(1, number, len(data), 0)
+        self._offer(1, number, len(data) if length is None else length, 0)
         os.eventfd_write(self.kick[1], 1)
 
     def reap(self):
