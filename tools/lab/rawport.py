@@ -46,8 +46,8 @@ class RawPort:
     """Sends and receives whole frames at `interface`. What the interface itself sends is not received."""
 
     def __init__(self, netns, interface):
-        self._socket = _in_netns(netns.name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
-                                                                    socket.htons(_ETH_P_ALL)))
+        # Protocol 0 hears nothing until bind(): with another one it would hear every interface meanwhile.
+        self._socket = _in_netns(netns.name, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self._socket.bind((interface, _ETH_P_ALL))
@@ -81,6 +81,15 @@ class RawPort:
                 if len(found) == count:
                     end = min(end, time.monotonic() + quiet_s)
         return found
+
+    def pending(self):
+        """The frames that have arrived by now."""
+        frames = []
+        while select.select([self._socket], [], [], 0)[0]:
+            frame = self._read()
+            if frame is not None:
+                frames.append(frame)
+        return frames
 
     def drain(self):
         while select.select([self._socket], [], [], 0)[0]:
