@@ -1,7 +1,8 @@
 """The guest's kernel and initramfs: made once from Debian packages, kept in a cache, never installed on the host.
 
 Kernel   Debian's linux-image-amd64, downloaded and unpacked privately; without a network, one that the host has in /boot.
-Userland busybox-static, iperf3 with its libraries, guest_init as /init, guest_agent.c. Not compressed: under TCG that boots fastest.
+Userland busybox-static, iperf3 with its libraries, guest_init as /init, guest_agent.c, guest_frames.c. Not compressed:
+         under TCG that boots fastest.
 """
 
 import glob
@@ -23,6 +24,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(HERE))
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "failover",
            "net_failover", "virtio_net", "af_packet", "llc", "stp", "garp", "mrp", "8021q"]
 MODULES_NEEDED = {"virtio_net", "8021q"}
+OWN_PROGRAMS = ("guest_agent", "guest_frames")  # built here, into /bin
 
 
 def cache_dir():
@@ -130,16 +132,17 @@ def initramfs():
                 "/init": os.path.join(HERE, "guest_init")}
     libraries = re.findall(r"(?:=> )?(/\S+) \(0x", run("ldd", programs["/bin/iperf3"]).stdout)
     digest = hashlib.sha256(version.encode())
-    agent = os.path.join(HERE, "guest_agent.c")
-    for path in [*programs.values(), *libraries, agent, os.path.abspath(__file__)]:
+    own = [os.path.join(HERE, f"{name}.c") for name in OWN_PROGRAMS]
+    for path in [*programs.values(), *libraries, *own, os.path.abspath(__file__)]:
         status = os.stat(path)
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
     target = os.path.join(cache_dir(), f"initramfs-{digest.hexdigest()[:16]}.cpio")
     if not os.path.exists(target):
         with tempfile.TemporaryDirectory(dir=cache_dir()) as staging:
             _fill(staging, programs, libraries, modules)
-            run("cc", "-O2", "-s", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
-                "-o", os.path.join(staging, "bin", "guest_agent"), agent)
+            for source in own:
+                run("cc", "-O2", "-s", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
+                    "-o", os.path.join(staging, "bin", os.path.basename(source)[:-2]), source)
             with open(os.path.join(staging, "..", f"{os.path.basename(staging)}.cpio"), "wb") as output:
                 names = subprocess.run(["find", "."], cwd=staging, capture_output=True, check=True).stdout
                 subprocess.run(["cpio", "-o", "-H", "newc", "--quiet", "-R", "0:0"], cwd=staging, input=names,
