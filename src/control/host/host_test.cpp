@@ -126,7 +126,7 @@ bool make_shared_nic() {
   return run(
       "sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0 && "
       "ip link set lo up && ip link add v0 type veth peer name v1 && ip link add w0 type veth peer name w1 && "
-      "for i in v0 v1 w0 w1; do ip link set $i up; done && "
+      "ip link set w0 alias 'patchbay host vnic' && for i in v0 v1 w0 w1; do ip link set $i up; done && "
       "ip addr add 192.0.2.10/24 brd + dev v0 && ip addr add 192.0.2.11/24 dev v0 label v0:b && "
       "ip -6 addr add 2001:db8::10/64 dev v0 nodad && "
       "ip route add default via 192.0.2.1 metric 7 && ip route add 10.9.0.0/16 via 192.0.2.1 table 77 && "
@@ -153,6 +153,18 @@ TEST(Sharing, moves_all_to_the_vnic_and_back_and_a_second_time_nothing) {
     if (!host.give_back("v0", "w0") || host.is_taken("v0")) return false;
     return host.of_note("w0")->empty() && host.of_note("v0")->size() == 6 &&
            run("ip addr show dev v0 | grep -q 'secondary v0:b'");
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Sharing, gives_nothing_back_from_an_interface_of_somebody_else) {
+  const int status = in_namespace([] {
+    boost::asio::io_context loop;
+    auto sharing = Sharing::create(loop);
+    if (!make_shared_nic() || !sharing || !run("ip addr add 203.0.113.1/24 dev w1")) return false;
+    return (*sharing)->give_back("v0", "w1").has_value() && (*sharing)->of_note("w1")->size() == 1 &&
+           (*sharing)->of_note("v0")->size() == 5;
   });
   if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
   EXPECT_EQ(status, 0);

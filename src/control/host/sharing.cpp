@@ -155,7 +155,8 @@ Result<void> NetlinkSharing::give_back(const std::string& nic, const std::string
   if (!from) return fail(from.error());
   const auto to = find_link(queries_, nic);
   if (!to) return fail(to.error());
-  if (*from) {
+  // An interface that only has the vnic's name keeps what it has: the vnic was never opened because of it.
+  if (*from && (*from)->alias.starts_with(model::host_vnic_alias)) {
     const auto items = movable(**from);
     if (!items) return fail(items.error());
     if (!items->empty() && !*to) {

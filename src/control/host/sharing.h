@@ -30,7 +30,8 @@ class Sharing {
 
   // Moves all from `nic` to `vnic`, or, with an error, nothing. Errors: not_found, internal, what the kernel says.
   [[nodiscard]] virtual Result<void> take(const std::string& nic, const std::string& vnic) = 0;
-  // Moves all from `vnic` to `nic`. If the NIC is gone: in_use, unless there is nothing to move.
+  // Moves all from `vnic` to `nic`; nothing if `vnic` is no interface of ours. If the NIC is gone: in_use, unless there
+  // is nothing to move.
   [[nodiscard]] virtual Result<void> give_back(const std::string& nic, const std::string& vnic) = 0;
   // Whether take() would find nothing to do.
   [[nodiscard]] virtual bool is_taken(const std::string& nic) const = 0;
