@@ -26,6 +26,17 @@ const Switch* shared_by(const Host& host, const std::string& vnic) noexcept {
   return nullptr;
 }
 
+// Whether the vnic that `on` shares its NIC by, if any, is there and a host vnic of this switch.
+Result<void> check_share_vnic(const Host& host, const Switch& on) {
+  if (on.share_with_host.empty()) return {};
+  const auto vnic = host.vnics.find(on.share_with_host);
+  const bool fits =
+      vnic != host.vnics.end() && vnic->second.kind == VnicKind::host && vnic->second.switch_name == on.name;
+  if (fits) return {};
+  return fail(ErrorCode::invalid, fmt::format("switch {}: it shares {} by {}, which is no host vnic of this switch",
+                                              on.name, on.uplink, on.share_with_host));
+}
+
 // "a, b, c and 4 more"
 std::string list_some(const std::vector<std::string>& names) {
   constexpr std::size_t shown_max = 10;
@@ -98,27 +109,55 @@ Result<void> check_switch(const Host& host, const Switch& checked) {
                           checked.name, checked.force_vlan->raw(), list_some(misfits)));
 }
 
-Result<void> check_mac(const Host& host, const Vnic& checked) {
-  if (!checked.mac.is_station()) {
-    return fail(ErrorCode::invalid,
-                fmt::format("vnic {}: MAC {} is {}; give the address of a single station", checked.name,
-                            checked.mac.to_string(), checked.mac.is_zero() ? "all zeros" : "a multicast address"));
-  }
-  for (const auto& [name, other] : host.vnics) {
-    if (name != checked.name && other.mac == checked.mac) {
-      return fail(ErrorCode::exists, fmt::format("vnic {}: MAC {} belongs to vnic {} already; give another one",
-                                                 checked.name, checked.mac.to_string(), name));
-    }
-  }
-  return {};
-}
-
 // Without "//", "." and "..", so that one path has one spelling. Symbolic links are not followed.
 std::string normal(const std::string& path) {
   return std::filesystem::path(path).lexically_normal().string();
 }
 
-Result<void> check_connect(const Host& host, const Vnic& checked) {
+bool has_private_vlans(const VlanMode& mode) noexcept {
+  return std::holds_alternative<Isolated>(mode) || std::holds_alternative<Community>(mode) ||
+         std::holds_alternative<Promiscuous>(mode);
+}
+
+// What vnics must not share, and which vnic has it: built once, so that checking n vnics takes no n² comparisons.
+struct Taken {
+  std::map<MacAddr, std::string> macs;
+  std::map<std::string, std::string> paths;  // to connect to, normal()
+  // By switch: the modes that check_together() has something to say about, each once, with the first vnic that has it.
+  std::map<std::string, std::vector<std::pair<VlanMode, std::string>>> private_vlans;
+
+  void add(const Vnic& vnic) {
+    macs.emplace(vnic.mac, vnic.name);
+    if (!vnic.connect.empty()) paths.emplace(normal(vnic.connect), vnic.name);
+    if (!has_private_vlans(vnic.vlan)) return;
+    auto& modes = private_vlans[vnic.switch_name];
+    const auto same = [&vnic](const auto& known) { return known.first == vnic.vlan; };
+    if (std::none_of(modes.begin(), modes.end(), same)) modes.emplace_back(vnic.vlan, vnic.name);
+  }
+};
+
+// By the vnics of `host` but the one called `name`.
+Taken taken_by_others(const Host& host, const std::string& name) {
+  Taken taken;
+  for (const auto& [other_name, other] : host.vnics) {
+    if (other_name != name) taken.add(other);
+  }
+  return taken;
+}
+
+Result<void> check_mac(const Taken& taken, const Vnic& checked) {
+  if (!checked.mac.is_station()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: MAC {} is {}; give the address of a single station", checked.name,
+                            checked.mac.to_string(), checked.mac.is_zero() ? "all zeros" : "a multicast address"));
+  }
+  const auto holder = taken.macs.find(checked.mac);
+  if (holder == taken.macs.end()) return {};
+  return fail(ErrorCode::exists, fmt::format("vnic {}: MAC {} belongs to vnic {} already; give another one",
+                                             checked.name, checked.mac.to_string(), holder->second));
+}
+
+Result<void> check_connect(const Taken& taken, const Vnic& checked) {
   const std::string& path = checked.connect;
   if (path.empty()) return {};
   if (checked.kind != VnicKind::guest) {
@@ -135,16 +174,13 @@ Result<void> check_connect(const Host& host, const Vnic& checked) {
                             "are possible",
                             checked.name, path.size(), socket_path_size_max));
   }
-  for (const auto& [name, other] : host.vnics) {
-    if (name != checked.name && !other.connect.empty() && normal(other.connect) == normal(path)) {
-      return fail(ErrorCode::exists, fmt::format("vnic {}: vnic {} connects to {} already; a socket serves one vnic",
-                                                 checked.name, name, path));
-    }
-  }
-  return {};
+  const auto holder = taken.paths.find(normal(path));
+  if (holder == taken.paths.end()) return {};
+  return fail(ErrorCode::exists, fmt::format("vnic {}: vnic {} connects to {} already; a socket serves one vnic",
+                                             checked.name, holder->second, path));
 }
 
-Result<void> check_vlan(const Host& host, const Switch& on, const Vnic& checked) {
+Result<void> check_vlan(const Taken& taken, const Switch& on, const Vnic& checked) {
   if (auto ok = check(checked.vlan); !ok) {
     return fail(ok.error().code, fmt::format("vnic {}: {}", checked.name, ok.error().message));
   }
@@ -154,16 +190,17 @@ Result<void> check_vlan(const Host& host, const Switch& on, const Vnic& checked)
                             "out",
                             checked.name, on.name, on.force_vlan->raw(), describe(checked.vlan)));
   }
-  for (const auto& [name, other] : host.vnics) {
-    if (name == checked.name || other.switch_name != checked.switch_name) continue;
-    if (auto ok = check_together(checked.vlan, other.vlan); !ok) {
+  const auto others = taken.private_vlans.find(on.name);
+  if (others == taken.private_vlans.end()) return {};
+  for (const auto& [mode, name] : others->second) {
+    if (auto ok = check_together(checked.vlan, mode); !ok) {
       return fail(ok.error().code, fmt::format("vnic {}: with vnic {}, {}", checked.name, name, ok.error().message));
     }
   }
   return {};
 }
 
-Result<void> check_vnic(const Host& host, const Vnic& checked) {
+Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checked) {
   const auto name_max = checked.kind == VnicKind::host ? interface_name_size_max : name_size_max;
   if (auto ok = check_name(checked.kind == VnicKind::host ? "host vnic" : "vnic", checked.name, name_max); !ok) {
     return ok;
@@ -184,16 +221,46 @@ Result<void> check_vnic(const Host& host, const Vnic& checked) {
                               checked.name, name));
     }
   }
-  if (auto ok = check_vlan(host, **on, checked); !ok) return ok;
+  if (auto ok = check_vlan(taken, **on, checked); !ok) return ok;
   if (checked.mac_limit < 1 || checked.mac_limit > mac_limit_max) {
     return fail(ErrorCode::invalid, fmt::format("vnic {}: mac_limit {} is out of range: 1 to {} addresses",
                                                 checked.name, checked.mac_limit, mac_limit_max));
   }
-  if (auto ok = check_mac(host, checked); !ok) return ok;
-  return check_connect(host, checked);
+  if (auto ok = check_mac(taken, checked); !ok) return ok;
+  return check_connect(taken, checked);
+}
+
+Result<void> check_new_vnic(const Host& host, const Taken& taken, const Vnic& added) {
+  if (host.vnics.contains(added.name)) {
+    return fail(ErrorCode::exists,
+                fmt::format("vnic {} exists already; choose another name, or change it with `patchbay vnic set {}`",
+                            added.name, added.name));
+  }
+  return check_vnic(host, taken, added);
 }
 
 }  // namespace
+
+tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics) {
+  Host host;
+  for (const Switch& added : switches) {
+    auto next = add_switch(std::move(host), added);
+    if (!next) return tl::unexpected(Misfit{"switch", added.name, std::move(next.error())});
+    host = std::move(*next);
+  }
+  Taken taken;
+  for (const Vnic& added : vnics) {
+    if (auto ok = check_new_vnic(host, taken, added); !ok) {
+      return tl::unexpected(Misfit{"vnic", added.name, std::move(ok.error())});
+    }
+    taken.add(added);
+    host.vnics.emplace(added.name, added);
+  }
+  for (const auto& [name, on] : host.switches) {
+    if (auto ok = check_share_vnic(host, on); !ok) return tl::unexpected(Misfit{"switch", name, std::move(ok.error())});
+  }
+  return host;
+}
 
 Result<const Switch*> find_switch(const Host& host, const std::string& name) {
   const auto found = host.switches.find(name);
@@ -279,22 +346,13 @@ Result<Host> unshare_nic(Host host, const std::string& switch_name) {
 
 Result<void> check_shares(const Host& host) {
   for (const auto& [name, on] : host.switches) {
-    if (on.share_with_host.empty()) continue;
-    const auto vnic = host.vnics.find(on.share_with_host);
-    if (vnic != host.vnics.end() && vnic->second.kind == VnicKind::host && vnic->second.switch_name == name) continue;
-    return fail(ErrorCode::invalid, fmt::format("switch {}: it shares {} by {}, which is no host vnic of this switch",
-                                                name, on.uplink, on.share_with_host));
+    if (auto ok = check_share_vnic(host, on); !ok) return ok;
   }
   return {};
 }
 
 Result<Host> add_vnic(Host host, const Vnic& added) {
-  if (host.vnics.contains(added.name)) {
-    return fail(ErrorCode::exists,
-                fmt::format("vnic {} exists already; choose another name, or change it with `patchbay vnic set {}`",
-                            added.name, added.name));
-  }
-  if (auto ok = check_vnic(host, added); !ok) return fail(ok.error());
+  if (auto ok = check_new_vnic(host, taken_by_others(host, added.name), added); !ok) return fail(ok.error());
   host.vnics.emplace(added.name, added);
   return host;
 }
@@ -314,7 +372,7 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.mac_spoofing = changed.mac_spoofing;
   next.mac_limit = changed.mac_limit;
   next.trust_priority = changed.trust_priority;
-  if (auto ok = check_vnic(host, next); !ok) return fail(ok.error());
+  if (auto ok = check_vnic(host, taken_by_others(host, next.name), next); !ok) return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;
 }

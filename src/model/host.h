@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "model/switch.h"
@@ -27,6 +28,15 @@ struct Host {
 
   friend bool operator==(const Host&, const Host&) = default;
 };
+
+// The object that does not go with the others, and why.
+struct Misfit {
+  const char* noun;  // "switch", "vnic"
+  std::string name;
+  Error error;  // as of add_switch() and add_vnic()
+};
+// All of a host at once, by the same rules as one by one, whose order does not matter then: in n log n, not n².
+[[nodiscard]] tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics);
 
 // Errors: invalid (a value is out of range or does not fit the type), exists (the name or the NIC is taken).
 [[nodiscard]] Result<Host> add_switch(Host host, const Switch& added);

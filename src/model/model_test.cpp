@@ -222,6 +222,76 @@ TEST(Vnic, set_changes_neither_switch_nor_kind) {
   EXPECT_FALSE(remove_vnic(*host, "vm1")->vnics.contains("vm1"));
 }
 
+// ---- A whole host ----------------------------------------------------------------------------------------------------
+
+std::vector<Switch> switches_of(const Host& host) {
+  std::vector<Switch> switches;
+  for (const auto& [name, on] : host.switches) switches.push_back(on);
+  return switches;
+}
+std::vector<Vnic> vnics_of(const Host& host) {
+  std::vector<Vnic> vnics;
+  for (const auto& [name, vnic] : host.vnics) vnics.push_back(vnic);
+  return vnics;
+}
+
+TEST(Host, made_at_once_is_the_same_as_made_one_by_one) {
+  const Host host = example();
+  const auto made = make_host(switches_of(host), vnics_of(host));
+  ASSERT_TRUE(made) << made.error().error.message;
+  EXPECT_EQ(*made, host);
+  EXPECT_EQ(*make_host({}, {}), Host{});
+}
+
+TEST(Host, made_at_once_keeps_every_rule_and_names_who_breaks_it) {
+  const auto refused = [](std::vector<Switch> switches, std::vector<Vnic> vnics, const std::string& object,
+                          const std::string& part) {
+    const auto made = make_host(switches, vnics);
+    ASSERT_FALSE(made) << object;
+    EXPECT_EQ(std::string(made.error().noun) + " " + made.error().name, object);
+    EXPECT_NE(made.error().error.message.find(part), std::string::npos) << made.error().error.message;
+  };
+  const auto switches = switches_of(example());
+  const auto vnics = vnics_of(example());
+  auto more = switches;
+  more.push_back(make_switch("sw2", SwitchType::external, "eth1"));
+  refused(more, vnics, "switch sw2", "eth1");
+  more.back() = make_switch("in1", SwitchType::private_);
+  refused(more, vnics, "switch in1", "exists already");
+  refused({}, vnics, "vnic vm1", "switch sw1 does not exist");
+  auto others = vnics;
+  others.push_back(make_vnic("vm3", "in1", 1));
+  refused(switches, others, "vnic vm3", "belongs to vnic vm1");
+  others.back() = make_vnic("vm1", "in1", 9);
+  refused(switches, others, "vnic vm1", "exists already");
+  others.back() = make_vnic("eth1", "in1", 9);
+  others.back().kind = VnicKind::host;
+  refused(switches, others, "vnic eth1", "name of switch sw1's NIC");
+  others.back() = make_vnic("vm3", "in1", 9);
+  others.back().vlan = Trunk{};
+  refused(switches, others, "vnic vm3", "a trunk needs VLANs");
+  others.back().vlan = Isolated{*VlanId::from(100), *VlanId::from(101)};
+  others.push_back(others.back());
+  others.back().name = "vm4";
+  others.back().mac = MacAddr::from_uint64(0x02000000000a);
+  EXPECT_TRUE(make_host(switches, others));
+  others.back().vlan = Community{*VlanId::from(200), *VlanId::from(101)};
+  refused(switches, others, "vnic vm4", "with vnic vm3, secondary VLAN 101 would belong to two primaries");
+  others.back().switch_name = "sw1";
+  EXPECT_TRUE(make_host(switches, others)) << "on another switch it is another VLAN";
+  others.pop_back();
+  more = switches;
+  for (Switch& on : more) {
+    if (on.type == SwitchType::external) on.share_with_host = "vm3";
+  }
+  refused(more, others, "switch sw1", "no host vnic of this switch");
+  others.back() = make_vnic("vm3", "in1", 9);
+  others.back().connect = "/run//x.sock";
+  others.push_back(make_vnic("vm4", "in1", 10));
+  others.back().connect = "/run/y/../x.sock";
+  refused(switches, others, "vnic vm4", "vnic vm3 connects to");
+}
+
 TEST(MacPool, gives_256_addresses_and_then_says_why_not) {
   MacPool pool{{0x0a, 0x0b}, 0xfe};
   std::set<MacAddr> used;
