@@ -84,6 +84,7 @@ class FakeSharing final : public host::Sharing {
 class MemoryStore final : public store::Store {
  public:
   store::StoredState stored;
+  std::vector<store::AuditEntry> rows;  // of the audit
   bool is_full = false;
   unsigned saves = 0;
 
@@ -96,7 +97,19 @@ class MemoryStore final : public store::Store {
     for (const auto& name : change.removed_vnics) stored.host.vnics.erase(name);
     for (const auto& name : change.removed_switches) stored.host.switches.erase(name);
     if (change.mac_pool) stored.mac_pool = change.mac_pool;
+    rows.resize(rows.size() - change.audit_taken_back);
+    for (auto entry : change.audit) {
+      entry.id = static_cast<std::int64_t>(rows.size()) + 1;
+      rows.push_back(std::move(entry));
+    }
     return {};
+  }
+  Result<std::vector<store::AuditEntry>> audit(std::size_t count_max, const std::string& name) override {
+    std::vector<store::AuditEntry> found;
+    for (auto row = rows.rbegin(); row != rows.rend() && found.size() < count_max; ++row) {
+      if (name.empty() || row->name == name) found.push_back(*row);
+    }
+    return found;
   }
 };
 

@@ -47,6 +47,22 @@ ALTER TABLE vnics ADD COLUMN trust_priority INTEGER NOT NULL DEFAULT 0;
     R"sql(
 ALTER TABLE switches ADD COLUMN share_with_host TEXT NOT NULL DEFAULT '';  -- name of a host vnic; external only
 )sql",
+    // 3 -> 4: the audit
+    R"sql(
+CREATE TABLE audit (
+  id         INTEGER PRIMARY KEY,       -- in the order of the changes
+  at         TEXT NOT NULL,             -- UTC, RFC 3339
+  uid        INTEGER,                   -- of the process that asked; NULL: patchbayd itself
+  user       TEXT NOT NULL,             -- its name at that time; '': it had none
+  verb       TEXT NOT NULL,             -- create, set, delete
+  kind       TEXT NOT NULL,             -- switch, vnic
+  name       TEXT NOT NULL,
+  apply      INTEGER NOT NULL,          -- 1: part of an apply
+  before     TEXT,                      -- JSON; NULL: there was no such object
+  after      TEXT
+) STRICT;
+CREATE INDEX audit_name ON audit (name, id);
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

@@ -11,9 +11,10 @@ namespace patchbay::store {
 namespace {
 
 Error error_of(sqlite3* handle, const std::string& path) {
-  const int code = sqlite3_errcode(handle);
+  const int code = sqlite3_extended_errcode(handle);
   const char* words = sqlite3_errmsg(handle);
-  switch (code & 0xff) {
+  // What grows the shared index of the log says so in its own way.
+  switch (code == SQLITE_IOERR_SHMSIZE ? SQLITE_FULL : code & 0xff) {
     case SQLITE_FULL:
       return make_error(
           ErrorCode::no_resource,

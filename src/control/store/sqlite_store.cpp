@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "control/store/audit_table.h"
 #include "control/store/migrations.h"
 
 namespace patchbay::store {
@@ -211,33 +212,37 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& state_
 
 Result<StoredState> SqliteStore::load() {
   StoredState state;
-  if (auto ok = load_switches(state.host); !ok) return fail(ok.error());
-  if (auto ok = load_vnics(state.host); !ok) return fail(ok.error());
-  if (auto ok = model::check_shares(state.host); !ok) {
-    return fail(ErrorCode::invalid,
-                fmt::format("state file {}: {}; restore a copy of the file", database_.path(), ok.error().message));
+  auto switches = load_switches();
+  if (!switches) return fail(switches.error());
+  auto vnics = load_vnics();
+  if (!vnics) return fail(vnics.error());
+  auto host = model::make_host(*switches, *vnics);
+  if (!host) {
+    const model::Misfit& misfit = host.error();
+    return fail(bad_row(database_, misfit.noun, misfit.name, misfit.error.message));
   }
+  state.host = std::move(*host);
   if (auto ok = load_mac_pool(state); !ok) return fail(ok.error());
   return state;
 }
 
-Result<void> SqliteStore::load_switches(model::Host& host) {
+Result<std::vector<model::Switch>> SqliteStore::load_switches() {
+  std::vector<model::Switch> switches;
   auto rows =
       database_.prepare("SELECT name, type, uplink, force_vlan, mtu, share_with_host FROM switches ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
     if (!row) return fail(row.error());
-    if (!*row) return {};
-    const auto read = read_switch(database_, *rows);
+    if (!*row) return switches;
+    auto read = read_switch(database_, *rows);
     if (!read) return fail(read.error());
-    auto added = model::add_switch(std::move(host), *read);
-    if (!added) return fail(bad_row(database_, "switch", read->name, added.error().message));
-    host = std::move(*added);
+    switches.push_back(std::move(*read));
   }
 }
 
-Result<void> SqliteStore::load_vnics(model::Host& host) {
+Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
+  std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
       "mac_limit, trust_priority FROM vnics ORDER BY name");
@@ -245,12 +250,10 @@ Result<void> SqliteStore::load_vnics(model::Host& host) {
   for (;;) {
     const auto row = rows->step();
     if (!row) return fail(row.error());
-    if (!*row) return {};
-    const auto read = read_vnic(database_, *rows);
+    if (!*row) return vnics;
+    auto read = read_vnic(database_, *rows);
     if (!read) return fail(read.error());
-    auto added = model::add_vnic(std::move(host), *read);
-    if (!added) return fail(bad_row(database_, "vnic", read->name, added.error().message));
-    host = std::move(*added);
+    vnics.push_back(std::move(*read));
   }
 }
 
@@ -308,7 +311,12 @@ Result<void> SqliteStore::save(const Change& change) {
       return ok;
     }
   }
+  if (auto ok = save_audit(database_, change); !ok) return ok;
   return transaction->commit();
+}
+
+Result<std::vector<AuditEntry>> SqliteStore::audit(std::size_t count_max, const std::string& name) {
+  return load_audit(database_, count_max, name);
 }
 
 }  // namespace patchbay::store

@@ -24,12 +24,13 @@ class SqliteStore final : public Store {
 
   [[nodiscard]] Result<StoredState> load() override;
   [[nodiscard]] Result<void> save(const Change& change) override;
+  [[nodiscard]] Result<std::vector<AuditEntry>> audit(std::size_t count_max, const std::string& name) override;
 
  private:
   SqliteStore(DirectoryLock lock, Sqlite database) : lock_(std::move(lock)), database_(std::move(database)) {}
 
-  [[nodiscard]] Result<void> load_switches(model::Host& host);
-  [[nodiscard]] Result<void> load_vnics(model::Host& host);
+  [[nodiscard]] Result<std::vector<model::Switch>> load_switches();
+  [[nodiscard]] Result<std::vector<model::Vnic>> load_vnics();
   [[nodiscard]] Result<void> load_mac_pool(StoredState& state);
 
   DirectoryLock lock_;

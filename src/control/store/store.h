@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "control/store/audit.h"
 #include "model/host.h"
 #include "model/mac_pool.h"
 
@@ -27,6 +28,9 @@ struct Change {
   std::vector<std::string> removed_vnics;
   std::vector<std::string> removed_switches;
   std::optional<model::MacPool> mac_pool;
+  // Rows to write with it; they alone are no change. difference() leaves both to its caller.
+  std::vector<AuditEntry> audit;
+  std::size_t audit_taken_back = 0;  // the newest so many rows go: the change that they tell of is taken back
 
   [[nodiscard]] bool empty() const noexcept {
     return put_switches.empty() && put_vnics.empty() && removed_vnics.empty() && removed_switches.empty() && !mac_pool;
@@ -44,6 +48,9 @@ class Store {
   [[nodiscard]] virtual Result<StoredState> load() = 0;
   // All of `change` or, with an error, nothing of it. Durable when it returns. Errors: no_resource, internal.
   [[nodiscard]] virtual Result<void> save(const Change& change) = 0;
+  // The newest `count_max` audit rows, newest first; only those of objects called `name`, if it is not empty.
+  // Errors: internal.
+  [[nodiscard]] virtual Result<std::vector<AuditEntry>> audit(std::size_t count_max, const std::string& name) = 0;
 };
 
 }  // namespace patchbay::store

@@ -201,6 +201,104 @@ TEST(SqliteStore, keeps_the_old_state_when_the_disk_is_full) {
   EXPECT_EQ(load_again(dir), example());
 }
 
+// ---- Audit -----------------------------------------------------------------------------------------------------------
+
+AuditEntry row(const std::string& name, const std::string& before = "", const std::string& after = "{}") {
+  return {
+      0,    "2026-01-31T23:59:59.999Z", 1000, "alice", before.empty() ? "create" : "set", "vnic", name, false, before,
+      after};
+}
+
+// A change of the MAC pool, with `rows`.
+Change change_with(std::uint8_t next, std::vector<AuditEntry> rows) {
+  Change change;
+  change.mac_pool = model::MacPool{{1, 2}, next};
+  change.audit = std::move(rows);
+  return change;
+}
+
+std::vector<std::string> names_of(const Result<std::vector<AuditEntry>>& rows) {
+  std::vector<std::string> names;
+  if (!rows) return {rows.error().message};
+  for (const auto& entry : *rows) names.push_back(entry.name);
+  return names;
+}
+
+using Names = std::vector<std::string>;
+
+TEST(Audit, gives_back_what_was_written_newest_first) {
+  const TempDir dir;
+  AuditEntry ours = row("lan", R"({"mtu":1500})", "");
+  ours.uid.reset();
+  ours.user = "patchbayd";
+  ours.apply = true;
+  {
+    auto store = SqliteStore::open(dir.path());
+    ASSERT_TRUE((*store)->save(change_with(1, {row("web")})));
+    ASSERT_TRUE((*store)->save(change_with(2, {ours, row("db")})));
+  }
+  auto store = SqliteStore::open(dir.path());
+  auto rows = (*store)->audit(10, "");
+  ASSERT_EQ(names_of(rows), (Names{"db", "lan", "web"}));
+  ours.id = 2;
+  EXPECT_EQ((*rows)[1], ours);
+  EXPECT_EQ((*rows)[2].id, 1);
+  EXPECT_EQ(names_of((*store)->audit(2, "")), (Names{"db", "lan"}));
+  EXPECT_EQ(names_of((*store)->audit(10, "web")), Names{"web"});
+  EXPECT_EQ(names_of((*store)->audit(10, "nobody")), Names{});
+}
+
+TEST(Audit, is_written_with_its_change_or_not_at_all) {
+  const TempDir dir;
+  auto store = SqliteStore::open(dir.path());
+  Change bad = change_with(1, {row("web")});
+  bad.put_vnics.push_back(example().host.vnics.at("vm1"));  // without its switch
+  EXPECT_FALSE((*store)->save(bad));
+  EXPECT_EQ(names_of((*store)->audit(10, "")), Names{});
+  store->reset();
+  run_and_vanish([&dir] {
+    auto database = Sqlite::open(dir.path() + "/patchbay.db");
+    return database && database->execute(
+                           "BEGIN IMMEDIATE; INSERT INTO audit (at, user, verb, kind, name, apply) VALUES "
+                           "('', '', 'set', 'vnic', 'web', 0)");
+  });
+  EXPECT_EQ(names_of((*SqliteStore::open(dir.path()))->audit(10, "")), Names{});
+}
+
+TEST(Audit, takes_back_the_newest_rows_with_their_change) {
+  const TempDir dir;
+  auto store = SqliteStore::open(dir.path());
+  ASSERT_TRUE((*store)->save(change_with(1, {row("web")})));
+  ASSERT_TRUE((*store)->save(change_with(2, {row("a"), row("b")})));
+  Change back = change_with(1, {});
+  back.audit_taken_back = 2;
+  ASSERT_TRUE((*store)->save(back));
+  EXPECT_EQ(names_of((*store)->audit(10, "")), Names{"web"});
+}
+
+TEST(Audit, keeps_the_newest_rows_up_to_its_limit) {
+  const TempDir dir;
+  auto store = SqliteStore::open(dir.path());
+  const auto count = static_cast<std::size_t>(audit_rows_max);
+  ASSERT_TRUE((*store)->save(change_with(1, {row("oldest"), row("second")})));
+  ASSERT_TRUE((*store)->save(change_with(2, std::vector<AuditEntry>(count - 2, row("many")))));
+  EXPECT_EQ(names_of((*store)->audit(10, "oldest")), Names{"oldest"}) << "so many are kept";
+  ASSERT_TRUE((*store)->save(change_with(3, {row("newest")})));
+  EXPECT_EQ(names_of((*store)->audit(10, "oldest")), Names{}) << "and one more is too many";
+  EXPECT_EQ(names_of((*store)->audit(10, "second")), Names{"second"});
+  EXPECT_EQ((*store)->audit(count + 10, "")->size(), count);
+}
+
+TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
+  const TempDir dir;
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+  tamper(dir, "DROP TABLE audit; PRAGMA user_version = 3");
+  auto store = SqliteStore::open(dir.path());
+  ASSERT_TRUE(store) << store.error().message;
+  EXPECT_EQ(*(*store)->load(), example());
+  EXPECT_EQ(names_of((*store)->audit(10, "")), Names{});
+}
+
 TEST(SqliteStore, migrates_an_empty_file_of_version_0) {
   const TempDir dir;
   { std::ofstream empty(dir.path() + "/patchbay.db"); }
@@ -297,7 +395,7 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
     ASSERT_TRUE(store);
     ASSERT_TRUE((*store)->save(difference({}, example())));
   }
-  tamper(dir, "ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 2");
+  tamper(dir, "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();
   EXPECT_EQ(load_again(dir), expected);
