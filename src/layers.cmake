@@ -13,6 +13,6 @@ patchbay_layer(dataplane             USES base model dataplane/dpdk dataplane/fr
 patchbay_layer(control/host          USES base model LINKS PkgConfig::NL Boost::headers spdlog::spdlog)
 patchbay_layer(control/store         USES base model LINKS PkgConfig::SQLITE nlohmann_json::nlohmann_json)
 patchbay_layer(control/vhost_user    USES base dataplane LINKS Boost::headers spdlog::spdlog)
-patchbay_layer(control/reconcile     USES base model dataplane control/host control/store control/vhost_user LINKS Boost::headers spdlog::spdlog)
+patchbay_layer(control/reconcile     USES base model dataplane control/host control/store control/vhost_user LINKS Boost::headers nlohmann_json::nlohmann_json spdlog::spdlog)
 patchbay_layer(control/api           USES base model dataplane control/host control/reconcile LINKS Boost::headers nlohmann_json::nlohmann_json spdlog::spdlog PkgConfig::YAML)
 patchbay_layer(daemon                USES base model dataplane control/host control/store control/vhost_user control/reconcile control/api LINKS CLI11::CLI11 PkgConfig::YAML spdlog::spdlog)

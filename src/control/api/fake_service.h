@@ -15,7 +15,9 @@ class FakeService : public reconcile::Service {
  public:
   model::Host host;
   int changes = 0;
-  bool throws = false;  // list_workers() throws what a library might
+  reconcile::Actor actor;
+  std::vector<store::AuditEntry> rows;  // of the audit, newest first
+  bool throws = false;                  // list_workers() throws what a library might
 
   FakeService() {
     nic_.nic.name = "eth1";
@@ -25,8 +27,12 @@ class FakeService : public reconcile::Service {
     nic_.nic.driver = "veth";
   }
 
+  void on_behalf_of(const reconcile::Actor& asking) override { actor = asking; }
+
   Result<void> create_switch(const reconcile::SwitchSpec& spec) override {
-    auto next = model::add_switch(host, {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, ""});
+    model::Switch added = reconcile::switch_of(spec);
+    added.share_with_host.clear();
+    auto next = model::add_switch(host, added);
     if (next && !spec.uplink.empty() && spec.uplink != nic_.nic.name) {
       return fail(ErrorCode::not_found, "nic " + spec.uplink + " does not exist; `patchbay nic list` shows them");
     }
@@ -70,12 +76,7 @@ class FakeService : public reconcile::Service {
   }
 
   Result<void> create_vnic(const reconcile::VnicSpec& spec) override {
-    model::Vnic vnic{
-        spec.name,         spec.switch_name, spec.kind,          {}, model::MacOrigin::static_, spec.vlan, spec.connect,
-        spec.mac_spoofing, spec.mac_limit,   spec.trust_priority};
-    if (!spec.mac) vnic.mac_origin = model::MacOrigin::dynamic;
-    vnic.mac = spec.mac.value_or(MacAddr::from_uint64(0x525400000000u + ++macs_drawn_));
-    return keep(model::add_vnic(host, vnic));
+    return keep(model::add_vnic(host, with_mac(spec)));
   }
   Result<void> set_vnic(const std::string& name, const reconcile::VnicChange& change) override {
     const auto found = model::find_vnic(host, name);
@@ -134,7 +135,42 @@ class FakeService : public reconcile::Service {
     return {{.id = 0, .cpu = 1, .busy_cycles = 10, .idle_cycles = 20, .frames = 30, .sleeps = 40}};
   }
 
+  tl::expected<std::vector<reconcile::ObjectChange>, reconcile::ApplyRefusal> apply(const reconcile::HostSpec& spec,
+                                                                                    bool dry_run) override {
+    std::vector<model::Switch> switches;
+    for (const auto& each : spec.switches) switches.push_back(reconcile::switch_of(each));
+    std::vector<model::Vnic> vnics;
+    for (const auto& each : reconcile::with_shares(spec).vnics) vnics.push_back(with_mac(each));
+    for (const auto& on : switches) {
+      for (auto& vnic : vnics) {
+        if (vnic.name == on.share_with_host) vnic.mac = nic_.nic.mac;
+      }
+    }
+    auto next = model::make_host(switches, vnics);
+    if (!next) {
+      return tl::unexpected(reconcile::ApplyRefusal{next.error().error, next.error().noun, next.error().name});
+    }
+    auto made = reconcile::changes_between(host, *next);
+    if (dry_run || made.empty()) return made;
+    host = std::move(*next);
+    ++changes;
+    return made;
+  }
+  const model::Host& desired() const override { return host; }
+  Result<std::vector<store::AuditEntry>> list_audit(std::size_t count_max, const std::string& name) const override {
+    std::vector<store::AuditEntry> found;
+    for (const auto& row : rows) {
+      if (found.size() < count_max && (name.empty() || row.name == name)) found.push_back(row);
+    }
+    return found;
+  }
+
  private:
+  model::Vnic with_mac(const reconcile::VnicSpec& spec) {
+    model::Vnic vnic = reconcile::vnic_of(spec);
+    if (!spec.mac) vnic.mac = MacAddr::from_uint64(0x525400000000u + ++macs_drawn_);
+    return vnic;
+  }
   Result<void> keep(Result<model::Host> next) {
     if (!next) return fail(next.error());
     host = std::move(*next);

@@ -118,7 +118,8 @@ void HostService::remove_leftovers() {
 // ---- Changes --------------------------------------------------------------------------------------------------------
 
 Result<void> HostService::create_switch(const SwitchSpec& spec) {
-  const model::Switch added{spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, ""};
+  model::Switch added = switch_of(spec);
+  added.share_with_host.clear();  // share_nic() sets it, when there is the vnic
   auto host = model::add_switch(state_.host, added);
   if (!host) return fail(host.error());
   if (auto ok = check_uplink(added, true); !ok) return ok;
@@ -163,14 +164,9 @@ Result<void> HostService::delete_switch(const std::string& name) {
 }
 
 Result<void> HostService::create_vnic(const VnicSpec& spec) {
-  model::Vnic added{
-      spec.name,         spec.switch_name, spec.kind,          {}, model::MacOrigin::dynamic, spec.vlan, spec.connect,
-      spec.mac_spoofing, spec.mac_limit,   spec.trust_priority};
+  model::Vnic added = vnic_of(spec);
   std::optional<model::MacPool> pool = state_.mac_pool;
-  if (spec.mac) {
-    added.mac = *spec.mac;
-    added.mac_origin = model::MacOrigin::static_;
-  } else {
+  if (!spec.mac) {
     const auto drawn = draw_mac(*pool);
     if (!drawn) return fail(drawn.error().code, fmt::format("vnic {}: {}", spec.name, drawn.error().message));
     added.mac = *drawn;
@@ -179,7 +175,7 @@ Result<void> HostService::create_vnic(const VnicSpec& spec) {
   if (!host) return fail(host.error());
   if (auto ok = check_socket(added); !ok) return ok;
   const auto kind = added.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
-  return commit({std::move(*host), pool}, {{kind, added.name}});
+  return commit({std::move(*host), pool}, {Object{kind, added.name}});
 }
 
 Result<void> HostService::set_vnic(const std::string& name, const VnicChange& change) {
@@ -303,9 +299,12 @@ Result<void> HostService::end_shares_except(const model::Host& next) {
   return {};
 }
 
-Result<void> HostService::commit(store::StoredState next, const std::vector<Object>& created) {
+Result<void> HostService::commit(store::StoredState next, const std::vector<Object>& created, bool apply) {
+  not_opened_.reset();
+  auto change = store::difference(state_, next);
+  change.audit = audit_of(changes_between(state_.host, next.host), actor_, apply);
   if (auto ok = end_shares_except(next.host); !ok) return ok;
-  if (auto ok = store_.save(store::difference(state_, next)); !ok) {
+  if (auto ok = store_.save(change); !ok) {
     reconcile();
     return ok;
   }
@@ -315,14 +314,16 @@ Result<void> HostService::commit(store::StoredState next, const std::vector<Obje
   const auto missing =
       std::find_if(created.begin(), created.end(), [&failed](const Object& object) { return failed.contains(object); });
   if (missing == created.end()) return {};
+  not_opened_ = *missing;
   const Error error = failed.at(*missing);
-  if (auto ok = end_shares_except(next.host); !ok) {
+  auto back = store::difference(state_, next);
+  back.audit_taken_back = change.audit.size();
+  auto taken_back = end_shares_except(next.host);
+  if (taken_back) taken_back = store_.save(back);
+  if (!taken_back) {
+    reconcile();  // shares that ended are wanted still
     return fail(error.code, fmt::format("{}; it is stored all the same, for taking it back failed: {}", error.message,
-                                        ok.error().message));
-  }
-  if (auto ok = store_.save(store::difference(state_, next)); !ok) {
-    return fail(error.code, fmt::format("{}; it is stored all the same, for taking it back failed: {}", error.message,
-                                        ok.error().message));
+                                        taken_back.error().message));
   }
   std::swap(state_, next);
   reconcile();

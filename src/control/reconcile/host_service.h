@@ -6,8 +6,9 @@
 //         killed in between, an object that is listed with the reason why it does not work; opening first would leave
 //         an interface behind that nobody knows of. Addresses that the host shares a NIC by go back to the NIC before
 //         the end of the sharing is saved: killed in between, the next start finds the sharing wanted and takes them
-//         again, so whatever is stored, no address is on an interface that nobody knows of. What fails later, because the world changed, keeps its reason in
-//         the object's state_reason and is tried again when the kernel tells of the NIC, and every `retry_after`.
+//         again, so whatever is stored, no address is on an interface that nobody knows of. What fails later,
+//         because the world changed, keeps its reason in the object's state_reason and is tried again when the kernel
+//         tells of the NIC, and every `retry_after`.
 // Threads control's only; everything happens inside calls and on the event loop.
 #pragma once
 #include <array>
@@ -47,6 +48,8 @@ class HostService final : public Service {
   // Closes all ports and sockets. Host interfaces stay.
   ~HostService() override;
 
+  void on_behalf_of(const Actor& actor) override { actor_ = actor; }
+
   [[nodiscard]] Result<void> create_switch(const SwitchSpec& spec) override;
   [[nodiscard]] Result<void> set_switch(const std::string& name, const SwitchChange& change) override;
   [[nodiscard]] Result<void> delete_switch(const std::string& name) override;
@@ -64,6 +67,12 @@ class HostService final : public Service {
   [[nodiscard]] std::vector<NicView> list_nics() const override;
   [[nodiscard]] std::vector<dataplane::WorkerStats> list_workers() const override;
 
+  [[nodiscard]] tl::expected<std::vector<ObjectChange>, ApplyRefusal> apply(const HostSpec& spec,
+                                                                            bool dry_run) override;
+  [[nodiscard]] const model::Host& desired() const override { return state_.host; }
+  [[nodiscard]] Result<std::vector<store::AuditEntry>> list_audit(std::size_t count_max,
+                                                                  const std::string& name) const override;
+
  private:
   HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store, host::NicWatch& nics,
               host::Sharing& sharing, EndpointFactory make_endpoint, HostServiceConfig config);
@@ -78,10 +87,20 @@ class HostService final : public Service {
   // `host` with the vnic `vnic`, which has the MAC of the switch's NIC.
   [[nodiscard]] Result<model::Host> share_nic(model::Host host, const std::string& switch_name,
                                               const std::string& vnic) const;
-  // Saves and applies. If one of `created` then failed to open, takes all of it back and gives its error.
-  [[nodiscard]] Result<void> commit(store::StoredState next, const std::vector<Object>& created = {});
   // Ends the shares of state_ that `next` has no more. With an error, they go on.
   [[nodiscard]] Result<void> end_shares_except(const model::Host& next);
+  // Saves, with an audit row for each object, and reconciles. If one of `created` then failed to open, takes all of it
+  // back, rows included, and gives its error.
+  [[nodiscard]] Result<void> commit(store::StoredState next, const std::vector<Object>& created = {},
+                                    bool apply = false);
+
+  // Of apply(); `next` is the host that it leads to, `given` and `spec` what it was given and that with_shares().
+  [[nodiscard]] tl::expected<store::StoredState, ApplyRefusal> state_of(const HostSpec& given) const;
+  [[nodiscard]] Result<void> give_mac_of_nic(const model::Switch& on, std::vector<model::Vnic>& vnics) const;
+  [[nodiscard]] Result<void> choose_macs(const HostSpec& spec, std::vector<model::Vnic>& vnics, model::MacPool& pool,
+                                         std::size_t& at) const;
+  [[nodiscard]] std::optional<ApplyRefusal> check_world(const model::Host& next) const;
+  [[nodiscard]] std::vector<Object> created_by(const model::Host& next) const;
   void reconcile();
   void wait_for_faults();
   void retry_later();
@@ -101,6 +120,8 @@ class HostService final : public Service {
   host::Sharing& sharing_;
   const HostServiceConfig config_;
   store::StoredState state_;  // as stored
+  Actor actor_;
+  std::optional<Object> not_opened_;  // for which the last commit() was taken back
   Executor executor_;
   boost::asio::posix::stream_descriptor faults_;
   boost::asio::steady_timer retry_;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "control/reconcile/changes.h"
 #include "dataplane/dataplane.h"
 #include "model/nic.h"
 #include "model/switch.h"
@@ -44,6 +45,7 @@ struct VnicSpec {
   bool mac_spoofing = false;
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
+  std::optional<model::MacOrigin> mac_origin = {};  // of `mac`; nothing: static
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -52,6 +54,23 @@ struct VnicChange {
   std::optional<std::uint32_t> mac_limit = {};
   std::optional<bool> trust_priority = {};
 };
+
+// A whole host. Names are unique among the switches, and among the vnics.
+struct HostSpec {
+  std::vector<SwitchSpec> switches;
+  std::vector<VnicSpec> vnics;
+};
+struct ApplyRefusal {
+  Error error;
+  std::string noun;  // "switch", "vnic": the object that is at fault; empty: no single one is
+  std::string name;
+};
+
+// The object that `spec` asks for. A vnic without a MAC has zeros.
+[[nodiscard]] model::Switch switch_of(const SwitchSpec& spec);
+[[nodiscard]] model::Vnic vnic_of(const VnicSpec& spec);
+// `spec` with the host vnics by which its switches share their NICs, where it does not list them itself.
+[[nodiscard]] HostSpec with_shares(HostSpec spec);
 
 // Desired and actual, together.
 struct NicView {
@@ -98,6 +117,9 @@ class Service {
  public:
   virtual ~Service() = default;
 
+  // Who asks for the changes that follow, until the next call; at first patchbayd itself does.
+  virtual void on_behalf_of(const Actor& actor) = 0;
+
   [[nodiscard]] virtual Result<void> create_switch(const SwitchSpec& spec) = 0;
   [[nodiscard]] virtual Result<void> set_switch(const std::string& name, const SwitchChange& change) = 0;
   [[nodiscard]] virtual Result<void> delete_switch(const std::string& name) = 0;
@@ -115,6 +137,18 @@ class Service {
   [[nodiscard]] virtual Result<NicView> show_nic(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<NicView> list_nics() const = 0;
   [[nodiscard]] virtual std::vector<dataplane::WorkerStats> list_workers() const = 0;
+
+  // Makes the host what `spec` says, in one transaction: what is not in it is deleted, the rest created or changed, and
+  // what is as it should be is not touched. A vnic without a MAC keeps the one that it has from the pool, or draws one;
+  // one that the host shares a NIC by has the NIC's, and is made if it is not listed.
+  // Gives what was changed, or with `dry_run` what would be. Refused: nothing was changed; if something new cannot be
+  // opened, all of it is taken back.
+  [[nodiscard]] virtual tl::expected<std::vector<ObjectChange>, ApplyRefusal> apply(const HostSpec& spec,
+                                                                                    bool dry_run) = 0;
+  [[nodiscard]] virtual const model::Host& desired() const = 0;
+  // As store::Store::audit().
+  [[nodiscard]] virtual Result<std::vector<store::AuditEntry>> list_audit(std::size_t count_max,
+                                                                          const std::string& name) const = 0;
 };
 
 }  // namespace patchbay::reconcile

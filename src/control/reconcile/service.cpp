@@ -1,0 +1,32 @@
+#include "control/reconcile/service.h"
+
+#include <set>
+#include <utility>
+
+namespace patchbay::reconcile {
+
+model::Switch switch_of(const SwitchSpec& spec) {
+  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host};
+}
+
+model::Vnic vnic_of(const VnicSpec& spec) {
+  const auto origin = spec.mac ? spec.mac_origin.value_or(model::MacOrigin::static_) : model::MacOrigin::dynamic;
+  return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin, spec.vlan,
+          spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority};
+}
+
+HostSpec with_shares(HostSpec spec) {
+  std::set<std::string> listed;
+  for (const VnicSpec& vnic : spec.vnics) listed.insert(vnic.name);
+  for (const SwitchSpec& on : spec.switches) {
+    if (on.share_with_host.empty() || !listed.insert(on.share_with_host).second) continue;
+    VnicSpec vnic;
+    vnic.name = on.share_with_host;
+    vnic.switch_name = on.name;
+    vnic.kind = model::VnicKind::host;
+    spec.vnics.push_back(std::move(vnic));
+  }
+  return spec;
+}
+
+}  // namespace patchbay::reconcile

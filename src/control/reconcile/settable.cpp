@@ -1,0 +1,63 @@
+#include "control/reconcile/settable.h"
+
+namespace patchbay::reconcile {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// One for each VLAN mode: the compiler asks for another when model::VlanMode has another.
+struct VlanFields {
+  Json& json;
+
+  void operator()(const model::Untagged&) const {}
+  void operator()(const model::Access& mode) const { json["vid"] = mode.vid.raw(); }
+  void operator()(const model::Trunk& mode) const {
+    json["allowed"] = mode.allowed.to_string();
+    if (!mode.pruned.empty()) json["pruned"] = mode.pruned.to_string();
+    if (mode.native) json["native"] = *mode.native ? Json((*mode.native)->raw()) : Json("untagged");
+  }
+  void operator()(const model::Isolated& mode) const {
+    json["primary"] = mode.primary.raw();
+    json["secondary"] = mode.secondary.raw();
+  }
+  void operator()(const model::Community& mode) const {
+    json["primary"] = mode.primary.raw();
+    json["secondary"] = mode.secondary.raw();
+  }
+  void operator()(const model::Promiscuous& mode) const {
+    json["primary"] = mode.primary.raw();
+    json["secondaries"] = mode.secondaries.to_string();
+  }
+};
+
+}  // namespace
+
+Json settable(const model::VlanMode& mode) {
+  Json json = {{"mode", model::to_string(mode)}};
+  std::visit(VlanFields{json}, mode);
+  return json;
+}
+
+Json settable(const model::Switch& on) {
+  Json json = {{"type", model::to_string(on.type)}};
+  if (!on.uplink.empty()) json["uplink"] = on.uplink;
+  if (on.force_vlan) json["force_vlan"] = on.force_vlan->raw();
+  json["mtu"] = on.mtu;
+  if (!on.share_with_host.empty()) json["share_with_host"] = on.share_with_host;
+  return json;
+}
+
+Json settable(const model::Vnic& vnic) {
+  Json json = {{"switch", vnic.switch_name},
+               {"kind", model::to_string(vnic.kind)},
+               {"mac", vnic.mac.to_string()},
+               {"mac_origin", model::to_string(vnic.mac_origin)},
+               {"vlan", settable(vnic.vlan)}};
+  if (!vnic.connect.empty()) json["connect"] = vnic.connect;
+  json["mac_spoofing"] = vnic.mac_spoofing;
+  json["mac_limit"] = vnic.mac_limit;
+  json["trust_priority"] = vnic.trust_priority;
+  return json;
+}
+
+}  // namespace patchbay::reconcile
