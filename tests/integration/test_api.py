@@ -127,8 +127,29 @@ def sockets_and_interfaces(host):
 def test_every_answer_fits_the_description(lan):
     for target in ("/v1/nics", f"/v1/nics/{NIC}", "/v1/switches", "/v1/switches/lan", "/v1/switches/lab", "/v1/vnics",
                    "/v1/vnics/web", "/v1/vnics/mgmt", "/v1/vnics/probe", "/v1/vnics/web/attach-args",
-                   "/v1/vnics/web/attach-args?format=libvirt&memory=256M", "/v1/workers", "/v1/show"):
+                   "/v1/vnics/web/attach-args?format=libvirt&memory=256M", "/v1/workers", "/v1/show", "/v1/audit",
+                   "/v1/audit?object=web&limit=1", "/v1/export?format=json"):
         assert lan.ask("GET", target)[0] == 200, target
+
+
+def test_an_export_fits_the_description_and_applies_to_nothing(lan):
+    host = lan.ask("GET", "/v1/export?format=json")[1]
+    status, text = lan.request("GET", "/v1/export")
+    assert status == 200 and yaml.safe_load(text) == host
+    create = {"switches": "SwitchCreate", "vnics": "VnicCreate"}
+    for section, schema in create.items():
+        for name, fields in host[section].items():
+            jsonschema.validate({"name": name, **fields}, {"$ref": f"#/components/schemas/{schema}", **lan.schemas})
+    for body in (text, host):
+        assert lan.ask("POST", "/v1/apply", body) == (200, {"dry_run": False, "changes": []})
+    del host["vnics"]["web"]
+    host["vnics"]["probe"]["vlan"] = {"mode": "access", "vid": 7}
+    for query, dry_run in (("?dry_run=true", True), ("", False), ("?dry_run=false", False)):
+        status, answer = lan.ask("POST", "/v1/apply" + query, host)
+        assert status == 200 and answer["dry_run"] is dry_run
+        assert [(change["verb"], change["name"]) for change in answer["changes"]] == (
+            [] if query == "?dry_run=false" else [("delete", "web"), ("set", "probe")])
+    assert [row["name"] for row in lan.ask("GET", "/v1/audit?limit=2")[1]] == ["probe", "web"]
 
 
 def test_objects_show_what_they_were_made_with(lan):
@@ -219,6 +240,16 @@ def vid(value):
     ("GET", "/v1/nics/eth99", None, 404, "not_found", "eth99"),
     ("GET", "/v1/vnics/mgmt/attach-args", None, 400, "invalid", "host vnic"),
     ("GET", "/v1/vnics/web/attach-args?format=xen", None, 400, "invalid", "libvirt"),
+    ("GET", "/v1/audit?limit=0", None, 400, "invalid", "1 to 10000"),
+    ("GET", "/v1/audit?limit=ten", None, 400, "invalid", "ten"),
+    ("GET", "/v1/audit?object=a%2Fb", None, 400, "invalid", "a/b"),
+    ("GET", "/v1/audit?since=now", None, 400, "invalid", "limit, object"),
+    ("GET", "/v1/export?format=xml", None, 400, "invalid", "yaml or json"),
+    ("POST", "/v1/apply?dry_run=1", "switches: {}\nvnics: {}", 400, "invalid", "false or true"),
+    ("POST", "/v1/apply", "switches: {}\n", 400, "invalid", "vnics"),
+    ("POST", "/v1/apply", None, 400, "invalid", "nothing stands here"),
+    ("POST", "/v1/apply", "switches: {}\nvnics:\n  a:\n    switch: x\n    colour: red\n", 400, "invalid", "line 5"),
+    ("GET", "/v1/apply", None, 405, "invalid", "POST"),
     ("GET", "/v1/nothing", None, 404, "not_found", "/v1/nothing"),
     ("PUT", "/v1/vnics/web", {}, 405, "invalid", "PATCH"),
 ], ids=lambda value: str(value)[:40])

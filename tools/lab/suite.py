@@ -131,6 +131,7 @@ def main():
     suite = Suite(arguments.jobs)
     suite.format()
     suite.check("include directions", ["/usr/bin/python3", "tools/check_includes.py"])
+    suite.check("docs/reference/api.md", ["/usr/bin/python3", "tools/make_api_reference.py", "--check"])
     built = suite.build(*GCC, everything=True)
     if built:
         suite.unit_tests("build")

@@ -94,7 +94,9 @@ void Fields::about(const char* noun, const std::string& name) {
 }
 
 void Fields::wrong(const char* name, const std::string& what) {
-  if (!error_) error_ = make_error(ErrorCode::invalid, prefix_ + name + ": " + what);
+  if (error_) return;
+  where_ = prefix_ + name;
+  error_ = make_error(ErrorCode::invalid, where_ + ": " + what);
 }
 
 std::optional<std::string> Fields::text(const char* name) {
@@ -251,7 +253,11 @@ std::optional<model::VlanMode> Fields::vlan_mode(const char* name) {
                              "promiscuous");
   }
   const auto finished = nested.finish();
-  if (!finished && !error_) error_ = finished.error();
+  if (!finished && !error_) {
+    error_ = finished.error();
+    where_ = nested.where();
+  }
+  if (const auto ok = model::check(result); finished && !ok) wrong(name, ok.error().message);
   return result;
 }
 
@@ -265,6 +271,7 @@ Result<void> Fields::finish() {
       names += (names.empty() ? "" : ", ") + prefix_ + name;
     }
     if (!known) {
+      where_ = prefix_ + key;
       return fail(ErrorCode::invalid, about_ + "unknown field " + in_quotes(prefix_ + key) + "; known here: " + names);
     }
   }

@@ -23,6 +23,8 @@ class Fields {
  public:
   // The body of a request; what is wrong with it as a whole comes out of finish().
   explicit Fields(std::string_view body);
+  // The fields of `object`, which is one, and came from elsewhere than a body.
+  [[nodiscard]] static Fields of(nlohmann::json object) { return {std::move(object), ""}; }
 
   // Nothing if the field is absent.
   [[nodiscard]] std::optional<std::string> text(const char* name);
@@ -47,6 +49,8 @@ class Fields {
 
   // The first thing that was wrong: the body, a field, or one that nobody asked for.
   [[nodiscard]] Result<void> finish();
+  // After finish() gave an error: the field that was wrong, like "vlan.vid"; empty: none in particular.
+  [[nodiscard]] const std::string& where() const noexcept { return where_; }
 
  private:
   Fields(nlohmann::json object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
@@ -62,6 +66,7 @@ class Fields {
   std::string prefix_;              // "vlan." for the fields of a nested object
   std::vector<const char*> asked_;  // names that somebody asked for
   std::optional<Error> error_;
+  std::string where_;
 };
 
 }  // namespace patchbay::api

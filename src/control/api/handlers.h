@@ -32,12 +32,21 @@ using Handler = Response (*)(reconcile::Service&, const Request&);
 // workers.cpp
 [[nodiscard]] Response list_workers(reconcile::Service& service, const Request& request);
 
+// audit.cpp
+[[nodiscard]] Response list_audit(reconcile::Service& service, const Request& request);
+
+// apply.cpp
+[[nodiscard]] Response apply_host(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response export_host(reconcile::Service& service, const Request& request);
+
 // show.cpp
 [[nodiscard]] Response show_host(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_openapi(reconcile::Service& service, const Request& request);
 
 // A JSON answer; bytes that are no UTF-8 (a kernel's interface name may hold any) are replaced.
 [[nodiscard]] Response json_response(unsigned status, const Json& body);
+// JSON that was stored or made as text; null for an empty one, and for one that is none.
+[[nodiscard]] Json stored_json(const std::string& text);
 // The object behind `shown`, or its error.
 template <typename View>
 [[nodiscard]] Response view_response(unsigned status, const Result<View>& shown) {

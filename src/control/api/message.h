@@ -1,6 +1,8 @@
 // A request and its answer as the handlers see them: HTTP is already taken off, or not yet put on.
 #pragma once
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +17,7 @@ struct Request {
   std::vector<std::string> segments;         // of the path, percent-decoded: {"v1", "vnics", "web"}
   std::map<std::string, std::string> query;  // percent-decoded
   std::string body;
+  std::optional<std::uint32_t> uid;  // of the process at the other end of the connection
 
   // The `{name}` of the path: its third segment.
   [[nodiscard]] const std::string& name() const noexcept { return segments[2]; }

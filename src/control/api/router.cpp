@@ -6,6 +6,9 @@ namespace patchbay::api {
 namespace {
 
 constexpr Route table[] = {
+    {"POST", "/v1/apply", apply_host, true},
+    {"GET", "/v1/audit", list_audit, true},
+    {"GET", "/v1/export", export_host, true},
     {"GET", "/v1/nics", list_nics},
     {"GET", "/v1/nics/{name}", show_nic},
     {"GET", "/v1/openapi.yaml", show_openapi},
@@ -21,7 +24,7 @@ constexpr Route table[] = {
     {"GET", "/v1/vnics/{name}", show_vnic},
     {"PATCH", "/v1/vnics/{name}", set_vnic},
     {"DELETE", "/v1/vnics/{name}", delete_vnic},
-    {"GET", "/v1/vnics/{name}/attach-args", show_attach_args},
+    {"GET", "/v1/vnics/{name}/attach-args", show_attach_args, true},
     {"GET", "/v1/workers", list_workers},
 };
 
@@ -50,7 +53,7 @@ Response find_and_call(reconcile::Service& service, const Request& request) {
       allow += (allow.empty() ? "" : ", ") + std::string(route.method);
       continue;
     }
-    if (!request.query.empty() && route.handler != show_attach_args) {
+    if (!request.query.empty() && !route.takes_query) {
       return error_response(make_error(ErrorCode::invalid, "unknown query parameter " +
                                                                in_quotes(request.query.begin()->first) + "; " +
                                                                std::string(route.path) + " takes none"));
@@ -77,11 +80,17 @@ std::span<const Route> routes() noexcept {
 
 Response route(reconcile::Service& service, const Request& request) noexcept {
   try {
+    service.on_behalf_of({request.uid});
     return find_and_call(service, request);
   } catch (const std::exception& thrown) {
     return error_response(make_error(
         ErrorCode::internal, std::string("the request failed inside patchbayd: ") + thrown.what() + "; see its log"));
   }
+}
+
+Json stored_json(const std::string& text) {
+  Json parsed = Json::parse(text, nullptr, false);
+  return parsed.is_discarded() ? Json(nullptr) : parsed;
 }
 
 Response json_response(unsigned status, const Json& body) {

@@ -11,6 +11,7 @@ struct Route {
   std::string_view method;
   std::string_view path;  // as in openapi.yaml: "/v1/vnics/{name}/attach-args"; {name} stands for any one segment
   Handler handler;
+  bool takes_query = false;  // the handler looks at each parameter of the query itself
 };
 
 [[nodiscard]] std::span<const Route> routes() noexcept;

@@ -231,6 +231,13 @@ TEST_F(ServerTest, refuses_a_connection_too_many_until_one_goes) {
   FAIL() << "no connection was freed";
 }
 
+TEST_F(ServerTest, tells_the_service_whose_process_asks) {
+  start();
+  expect_service();
+  stop();
+  EXPECT_EQ(service_.actor.uid, ::getuid());
+}
+
 TEST_F(ServerTest, a_connection_too_many_takes_the_place_of_the_one_idle_longest) {
   start({.connections_max = 3});
   Client busy(path_);

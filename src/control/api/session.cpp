@@ -33,7 +33,7 @@ std::optional<Response> refusal(const boost::beast::error_code& error, const Lim
   if (error == http::error::body_limit) {
     return error_response(
         413, make_error(ErrorCode::invalid, "the body is larger than " + std::to_string(limits.body_bytes_max) +
-                                                " bytes; send one object a request"));
+                                                " bytes; send one object a request, or a smaller file"));
   }
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     return error_response(431, make_error(ErrorCode::invalid, "path and header are larger than " +
@@ -116,6 +116,7 @@ void Session::on_read(boost::beast::error_code error) {
   auto request = parse_target({method.data(), method.size()}, {target.data(), target.size()});
   if (!request) return answer(error_response(request.error()), version, keep_alive);
   request->body = std::move(message.body());
+  request->uid = stream_.peer_uid();
   answer(route(service_, *request), version, keep_alive);
 }
 

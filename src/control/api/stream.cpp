@@ -36,6 +36,13 @@ void Stream::shutdown_send() {
   socket_.shutdown(Socket::shutdown_send, ignored);
 }
 
+std::optional<std::uint32_t> Stream::peer_uid() {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  const bool is_known = ::getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  return is_known ? std::optional<std::uint32_t>(peer.uid) : std::nullopt;
+}
+
 bool Stream::has_unread() {
   boost::beast::error_code ignored;
   return socket_.available(ignored) > 0;

@@ -11,6 +11,8 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/core/error.hpp>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "base/foreign_closer.h"
@@ -52,6 +54,8 @@ class Stream {
   // One write, as much of it as fits.
   void write_now(boost::asio::const_buffer bytes);
   void shutdown_send();
+  // Of the process that connected; nothing if the kernel does not say.
+  [[nodiscard]] std::optional<std::uint32_t> peer_uid();
   // Whether bytes have arrived that nobody has read yet.
   [[nodiscard]] bool has_unread();
   void close();

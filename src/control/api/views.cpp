@@ -1,5 +1,7 @@
 #include "control/api/views.h"
 
+#include "control/reconcile/settable.h"
+
 namespace patchbay::api {
 namespace {
 
@@ -39,29 +41,12 @@ Json uplink(const reconcile::UplinkView& view) {
           {"counters", counters(view.counters, "from_wire", "to_wire")}};
 }
 
-// The fields of a mode, as Fields::vlan_mode() reads them.
-struct VlanFields {
-  Json operator()(const model::Untagged&) const { return Json::object(); }
-  Json operator()(const model::Access& mode) const { return {{"vid", mode.vid.raw()}}; }
-  Json operator()(const model::Trunk& mode) const {
-    Json native = nullptr;
-    if (mode.native) native = *mode.native ? Json((*mode.native)->raw()) : Json("untagged");
-    return {{"allowed", mode.allowed.to_string()}, {"pruned", mode.pruned.to_string()}, {"native", native}};
-  }
-  Json operator()(const model::Isolated& mode) const {
-    return {{"primary", mode.primary.raw()}, {"secondary", mode.secondary.raw()}};
-  }
-  Json operator()(const model::Community& mode) const {
-    return {{"primary", mode.primary.raw()}, {"secondary", mode.secondary.raw()}};
-  }
-  Json operator()(const model::Promiscuous& mode) const {
-    return {{"primary", mode.primary.raw()}, {"secondaries", mode.secondaries.to_string()}};
-  }
-};
-
 Json vlan(const reconcile::VnicView& view) {
   Json fields = {{"mode", model::to_string(view.effective_vlan)}, {"vid", nullptr}};
-  fields.update(std::visit(VlanFields{}, view.effective_vlan));
+  if (std::holds_alternative<model::Trunk>(view.effective_vlan)) {
+    fields.update({{"allowed", ""}, {"pruned", ""}, {"native", nullptr}});
+  }
+  fields.update(reconcile::settable(view.effective_vlan));
   fields["forced"] = view.vlan_forced;
   return fields;
 }
@@ -72,12 +57,6 @@ Json refused_source(const std::optional<reconcile::RefusedSource>& refused) {
 }
 
 }  // namespace
-
-Json to_json(const model::VlanMode& mode) {
-  Json fields = {{"mode", model::to_string(mode)}};
-  fields.update(std::visit(VlanFields{}, mode));
-  return fields;
-}
 
 Json to_json(const reconcile::FdbRow& row) {
   return {{"vid", vid_or_null(row.vid)}, {"mac", row.mac.to_string()}, {"port", row.port}, {"age_s", row.age_s}};

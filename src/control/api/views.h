@@ -8,8 +8,6 @@ namespace patchbay::api {
 
 using Json = nlohmann::ordered_json;
 
-// As Fields::vlan_mode() reads it.
-[[nodiscard]] Json to_json(const model::VlanMode& mode);
 [[nodiscard]] Json to_json(const reconcile::FdbRow& row);
 [[nodiscard]] Json to_json(const reconcile::NicView& view);
 [[nodiscard]] Json to_json(const reconcile::SwitchView& view);

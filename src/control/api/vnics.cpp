@@ -2,27 +2,9 @@
 #include "control/api/attach_args.h"
 #include "control/api/fields.h"
 #include "control/api/handlers.h"
+#include "control/api/specs.h"
 
 namespace patchbay::api {
-namespace {
-
-model::VnicKind vnic_kind(Fields& fields) {
-  const auto kind = fields.text("kind");
-  if (!kind) return model::VnicKind::guest;
-  for (const auto known : {model::VnicKind::guest, model::VnicKind::host}) {
-    if (*kind == model::to_string(known)) return known;
-  }
-  fields.wrong("kind", in_quotes(*kind) + " is not a kind of vnic; give guest or host");
-  return model::VnicKind::guest;
-}
-
-std::optional<std::uint32_t> mac_limit(Fields& fields) {
-  const auto given = fields.integer("mac_limit", 1, model::mac_limit_max);
-  if (!given) return std::nullopt;
-  return static_cast<std::uint32_t>(*given);
-}
-
-}  // namespace
 
 Response list_vnics(reconcile::Service& service, const Request&) {
   return json_response(200, to_json_array(service.list_vnics()));
@@ -30,17 +12,9 @@ Response list_vnics(reconcile::Service& service, const Request&) {
 
 Response create_vnic(reconcile::Service& service, const Request& request) {
   Fields fields(request.body);
-  reconcile::VnicSpec spec;
-  spec.name = fields.required_text("name");
-  fields.about("vnic", spec.name);
-  spec.switch_name = fields.required_text("switch");
-  spec.kind = vnic_kind(fields);
-  spec.mac = fields.mac("mac");
-  spec.vlan = fields.vlan_mode("vlan").value_or(model::Untagged{});
-  spec.connect = fields.text("connect").value_or("");
-  spec.mac_spoofing = fields.boolean("mac_spoofing").value_or(false);
-  spec.mac_limit = mac_limit(fields).value_or(model::mac_limit_default);
-  spec.trust_priority = fields.boolean("trust_priority").value_or(false);
+  const auto name = fields.required_text("name");
+  fields.about("vnic", name);
+  const auto spec = read_vnic(fields, name);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto created = service.create_vnic(spec); !created) return error_response(created.error());
   return view_response(201, service.show_vnic(spec.name));
@@ -57,7 +31,7 @@ Response set_vnic(reconcile::Service& service, const Request& request) {
   change.vlan = fields.vlan_mode("vlan");
   change.mac = fields.mac("mac");
   change.mac_spoofing = fields.boolean("mac_spoofing");
-  change.mac_limit = mac_limit(fields);
+  change.mac_limit = read_mac_limit(fields);
   change.trust_priority = fields.boolean("trust_priority");
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_vnic(request.name(), change); !set) return error_response(set.error());

@@ -1,0 +1,137 @@
+// /v1/apply and /v1/export: the whole host as one document.
+#include <algorithm>
+
+#include "control/api/document.h"
+#include "control/api/fields.h"
+#include "control/api/handlers.h"
+#include "control/api/specs.h"
+#include "control/reconcile/settable.h"
+
+namespace patchbay::api {
+namespace {
+
+// What a query may say; anything else is an error that names `words`.
+Result<std::string> choice(const Request& request, const std::string& parameter,
+                           const std::vector<std::string>& words) {
+  std::string known;
+  for (const auto& word : words) known += (known.empty() ? "" : " or ") + word;
+  std::string chosen = words.front();
+  for (const auto& [key, value] : request.query) {
+    if (key != parameter) {
+      return fail(ErrorCode::invalid, "unknown query parameter " + in_quotes(key) + "; known here: " + parameter);
+    }
+    if (std::find(words.begin(), words.end(), value) == words.end()) {
+      return fail(ErrorCode::invalid, parameter + ": " + in_quotes(value) + " is unknown; give " + known);
+    }
+    chosen = value;
+  }
+  return chosen;
+}
+
+tl::unexpected<Error> refuse(const Document& document, const std::string& path, const std::string& what) {
+  return fail(ErrorCode::invalid, "line " + std::to_string(document.line_of(path)) + ": " + what);
+}
+
+// "vnics.web", short enough for a sentence whatever the file calls a name.
+std::string shown_path(const std::string& section, const std::string& name) {
+  std::string quoted = in_quotes(name);
+  return section + "." + quoted.substr(1, quoted.size() - 2);
+}
+
+std::string with_slashes(std::string path) {
+  std::replace(path.begin(), path.end(), '.', '/');
+  return path;
+}
+
+// One of the two sections. `read(fields, name)` gives a spec.
+template <typename Spec, typename Read>
+Result<std::vector<Spec>> read_section(const Document& document, const char* section, Read read) {
+  const auto found = document.value.find(section);
+  const std::string at = std::string("/") + section;
+  if (found == document.value.end() || !found->is_object()) {
+    return refuse(document, at,
+                  std::string(section) + ": this section is required; write the objects by name, or {} for none");
+  }
+  std::vector<Spec> specs;
+  for (const auto& [name, object] : found->items()) {
+    const std::string prefix = shown_path(section, name);
+    if (!object.is_object()) {
+      return refuse(document, at + "/" + name, in_quotes(prefix) + " has no fields; write them below it");
+    }
+    Fields fields = Fields::of(object);
+    specs.push_back(read(fields, name));
+    if (const auto ok = fields.finish(); !ok) {
+      const std::string& field = fields.where();
+      const bool names_field = !field.empty() && ok.error().message.rfind(field + ":", 0) == 0;
+      return refuse(document, field.empty() ? at + "/" + name : at + "/" + name + "/" + with_slashes(field),
+                    prefix + (names_field ? "." : ": ") + ok.error().message);
+    }
+  }
+  return specs;
+}
+
+Result<reconcile::HostSpec> read_host(const Document& document) {
+  if (!document.value.is_object()) return refuse(document, "", "write the sections `switches:` and `vnics:`");
+  for (const auto& [key, value] : document.value.items()) {
+    if (key != "switches" && key != "vnics") {
+      return refuse(document, "/" + key, "unknown section " + in_quotes(key) + "; known here: switches, vnics");
+    }
+  }
+  auto switches = read_section<reconcile::SwitchSpec>(document, "switches", read_switch);
+  if (!switches) return fail(switches.error());
+  auto vnics = read_section<reconcile::VnicSpec>(document, "vnics", read_vnic);
+  if (!vnics) return fail(vnics.error());
+  return reconcile::HostSpec{std::move(*switches), std::move(*vnics)};
+}
+
+// The sentence of a rule that the host as a whole breaks, with the line of the object that is at fault.
+Error with_line(const Document& document, const reconcile::ApplyRefusal& refusal) {
+  if (refusal.noun.empty()) return refusal.error;
+  const std::string section = refusal.noun == "switch" ? "switches" : "vnics";
+  const std::string& message = refusal.error.message;
+  const bool names_it = message.rfind(refusal.noun + " " + refusal.name, 0) == 0;
+  return make_error(refusal.error.code, "line " + std::to_string(document.line_of("/" + section + "/" + refusal.name)) +
+                                            ": " + (names_it ? "" : shown_path(section, refusal.name) + ": ") +
+                                            message);
+}
+
+Json to_json(const reconcile::ObjectChange& change) {
+  return {{"verb", change.verb},
+          {"kind", change.kind},
+          {"name", change.name},
+          {"before", stored_json(change.before)},
+          {"after", stored_json(change.after)}};
+}
+
+}  // namespace
+
+Response apply_host(reconcile::Service& service, const Request& request) {
+  const auto dry_run = choice(request, "dry_run", {"false", "true"});
+  if (!dry_run) return error_response(dry_run.error());
+  const auto document = parse_yaml(request.body);
+  if (!document) return error_response(document.error());
+  const auto spec = read_host(*document);
+  if (!spec) return error_response(spec.error());
+  const auto applied = service.apply(*spec, *dry_run == "true");
+  if (!applied) return error_response(with_line(*document, applied.error()));
+  Json changes = Json::array();
+  for (const auto& change : *applied) changes.push_back(to_json(change));
+  return json_response(200, {{"dry_run", *dry_run == "true"}, {"changes", std::move(changes)}});
+}
+
+Response export_host(reconcile::Service& service, const Request& request) {
+  const auto format = choice(request, "format", {"yaml", "json"});
+  if (!format) return error_response(format.error());
+  Json switches = Json::object();
+  Json vnics = Json::object();
+  for (const auto& [name, on] : service.desired().switches) switches[name] = reconcile::settable(on);
+  for (const auto& [name, vnic] : service.desired().vnics) vnics[name] = reconcile::settable(vnic);
+  const Json host = {{"switches", std::move(switches)}, {"vnics", std::move(vnics)}};
+  if (*format == "json") return json_response(200, host);
+  Response response;
+  response.body = "# The whole host. Give it back with: patchbay apply -f FILE\n" + to_yaml(host);
+  response.content_type = "application/yaml";
+  return response;
+}
+
+}  // namespace patchbay::api

@@ -1,0 +1,81 @@
+#include "control/api/specs.h"
+
+#include "control/api/message.h"
+
+namespace patchbay::api {
+namespace {
+
+model::SwitchType switch_type(Fields& fields) {
+  const auto type = fields.required_text("type");
+  for (const auto known : {model::SwitchType::external, model::SwitchType::internal, model::SwitchType::private_}) {
+    if (type == model::to_string(known)) return known;
+  }
+  fields.wrong("type", in_quotes(type) + " is not a switch type; give external, internal or private");
+  return model::SwitchType::private_;
+}
+
+model::VnicKind vnic_kind(Fields& fields) {
+  const auto kind = fields.text("kind");
+  if (!kind) return model::VnicKind::guest;
+  for (const auto known : {model::VnicKind::guest, model::VnicKind::host}) {
+    if (*kind == model::to_string(known)) return known;
+  }
+  fields.wrong("kind", in_quotes(*kind) + " is not a kind of vnic; give guest or host");
+  return model::VnicKind::guest;
+}
+
+std::optional<model::MacOrigin> mac_origin(Fields& fields, bool has_mac) {
+  const auto origin = fields.text("mac_origin");
+  if (!origin) return std::nullopt;
+  for (const auto known : {model::MacOrigin::dynamic, model::MacOrigin::static_}) {
+    if (*origin != model::to_string(known)) continue;
+    if (known == model::MacOrigin::static_ && !has_mac) {
+      fields.wrong("mac_origin", "static needs a mac; give one, or leave both out for one from the pool");
+    }
+    return known;
+  }
+  fields.wrong("mac_origin", in_quotes(*origin) + " is not where a MAC comes from; give dynamic or static");
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::uint16_t> read_mtu(Fields& fields) {
+  const auto given = fields.integer("mtu", model::mtu_min, model::mtu_max);
+  if (!given) return std::nullopt;
+  return static_cast<std::uint16_t>(*given);
+}
+
+std::optional<std::uint32_t> read_mac_limit(Fields& fields) {
+  const auto given = fields.integer("mac_limit", 1, model::mac_limit_max);
+  if (!given) return std::nullopt;
+  return static_cast<std::uint32_t>(*given);
+}
+
+reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
+  reconcile::SwitchSpec spec;
+  spec.name = name;
+  spec.type = switch_type(fields);
+  spec.uplink = fields.text("uplink").value_or("");
+  spec.force_vlan = fields.vlan_id_or_null("force_vlan").value_or(std::nullopt);
+  spec.mtu = read_mtu(fields).value_or(model::mtu_default);
+  spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
+  return spec;
+}
+
+reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
+  reconcile::VnicSpec spec;
+  spec.name = name;
+  spec.switch_name = fields.required_text("switch");
+  spec.kind = vnic_kind(fields);
+  spec.mac = fields.mac("mac");
+  spec.mac_origin = mac_origin(fields, spec.mac.has_value());
+  spec.vlan = fields.vlan_mode("vlan").value_or(model::Untagged{});
+  spec.connect = fields.text("connect").value_or("");
+  spec.mac_spoofing = fields.boolean("mac_spoofing").value_or(false);
+  spec.mac_limit = read_mac_limit(fields).value_or(model::mac_limit_default);
+  spec.trust_priority = fields.boolean("trust_priority").value_or(false);
+  return spec;
+}
+
+}  // namespace patchbay::api

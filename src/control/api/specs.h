@@ -1,0 +1,21 @@
+// Reads a whole switch or vnic, as POST and `apply` give it. reconcile/settable.h writes the same fields.
+//
+// How a new field of a vnic comes in: model/vnic.h with its rule in model/host.cpp; VnicSpec and VnicChange in
+// reconcile/service.h; one line in settable.cpp and one in specs.cpp; the column in store/; openapi.yaml. Then POST,
+// `apply`, `export` and the audit have it; PATCH, the view and the CLI's option are a line each in their own files.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "control/api/fields.h"
+#include "control/reconcile/service.h"
+
+namespace patchbay::api {
+
+// What is wrong comes out of fields.finish().
+[[nodiscard]] reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name);
+[[nodiscard]] reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name);
+[[nodiscard]] std::optional<std::uint16_t> read_mtu(Fields& fields);
+[[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);
+
+}  // namespace patchbay::api
