@@ -21,13 +21,13 @@ constexpr std::size_t socket_path_bytes_max = 107;
 // Connect, write, read: each step starts the next, and the stream's deadline covers them all.
 class Exchange {
  public:
-  Exchange(boost::asio::io_context& loop, http::request<http::string_body> request)
-      : stream_(loop), request_(std::move(request)) {
+  Exchange(boost::asio::io_context& loop, http::request<http::string_body> request, std::chrono::seconds time)
+      : stream_(loop), request_(std::move(request)), time_(time) {
     parser_.body_limit(answer_bytes_max);
   }
 
   void start(const std::string& socket_path) {
-    stream_.expires_after(answer_time);
+    stream_.expires_after(time_);
     stream_.async_connect(Protocol::endpoint(socket_path), [this](boost::beast::error_code error) {
       error_ = error;
       if (!error) write();
@@ -53,12 +53,14 @@ class Exchange {
 
   boost::beast::basic_stream<Protocol> stream_;
   http::request<http::string_body> request_;
+  const std::chrono::seconds time_;
   boost::beast::flat_buffer buffer_;
   http::response_parser<http::string_body> parser_;
   boost::beast::error_code error_;
 };
 
-std::string no_answer(const std::string& socket_path, const boost::beast::error_code& error) {
+std::string no_answer(const std::string& socket_path, const boost::beast::error_code& error,
+                      std::chrono::seconds time) {
   if (error == boost::asio::error::access_denied) {
     return fmt::format(
         "not allowed to talk to patchbayd at {}; become root, or a member of the group that the socket belongs to",
@@ -66,7 +68,7 @@ std::string no_answer(const std::string& socket_path, const boost::beast::error_
   }
   if (error == boost::beast::error::timeout) {
     return fmt::format("no answer from patchbayd at {} within {} s; is it stuck? its log says more", socket_path,
-                       answer_time.count());
+                       time.count());
   }
   return fmt::format("no answer from patchbayd at {} ({}); is it running? start it, or name its socket with --api",
                      socket_path, error.message());
@@ -80,10 +82,17 @@ std::optional<std::string> refusal(const Json& body) {
   return error["message"].get<std::string>();
 }
 
-Answer read_answer(const std::string& socket_path, unsigned status, const std::string& text) {
+Answer read_answer(const std::string& socket_path, const Question& question,
+                   const http::response<http::string_body>& response) {
+  const std::string& text = response.body();
+  const unsigned status = response.result_int();
+  const bool is_good = status >= 200 && status < 300;
+  if (is_good && response[http::field::content_type] == "application/yaml") return Json(text);
   Json body = text.empty() ? Json() : Json::parse(text, nullptr, false);
-  if (status >= 200 && status < 300 && !body.is_discarded()) return body;
-  if (auto message = refusal(body)) return tl::unexpected(std::move(*message));
+  if (is_good && !body.is_discarded()) return body;
+  if (auto message = refusal(body)) {
+    return tl::unexpected((message->rfind("line ", 0) == 0 ? question.about_lines : "") + *message);
+  }
   return tl::unexpected(
       fmt::format("what listens at {} answers with status {}, and not as patchbayd would; name the "
                   "socket of patchbayd with --api",
@@ -108,10 +117,14 @@ Answer ask(const std::string& socket_path, const Question& question) {
     request.set(http::field::content_type, "application/json");
     request.body() = question.body.dump(-1, ' ', false, Json::error_handler_t::replace);
   }
+  if (!question.yaml.empty()) {
+    request.set(http::field::content_type, "application/yaml");
+    request.body() = question.yaml;
+  }
   request.prepare_payload();
 
   boost::asio::io_context loop;
-  Exchange exchange(loop, std::move(request));
+  Exchange exchange(loop, std::move(request), question.time);
   try {
     exchange.start(socket_path);
     loop.run();
@@ -119,8 +132,8 @@ Answer ask(const std::string& socket_path, const Question& question) {
     return tl::unexpected(
         fmt::format("cannot ask patchbayd at {}: {}; name its socket with --api", socket_path, thrown.what()));
   }
-  if (exchange.error()) return tl::unexpected(no_answer(socket_path, exchange.error()));
-  return read_answer(socket_path, exchange.response().result_int(), exchange.response().body());
+  if (exchange.error()) return tl::unexpected(no_answer(socket_path, exchange.error(), question.time));
+  return read_answer(socket_path, question, exchange.response());
 }
 
 std::string percent_encode(std::string_view text) {

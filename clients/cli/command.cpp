@@ -67,6 +67,10 @@ Json number_or_text(const std::string& text) {
   return number ? Json(*number) : Json(text);
 }
 
+void check_limit(CLI::Option& option) {
+  check_number(option, "a count", "1 to 10000", false);
+}
+
 Json number_or_null(const std::string& text) {
   const auto number = whole_number(text);
   return number ? Json(*number) : Json(nullptr);

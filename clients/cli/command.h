@@ -27,12 +27,16 @@ void add_switch(CLI::App& app, Context& context);
 void add_vnic(CLI::App& app, Context& context);
 void add_worker(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);
+void add_audit(CLI::App& app, Context& context);       // audit.cpp
+void add_host_file(CLI::App& app, Context& context);   // apply and export: host_file.cpp
+void add_completion(CLI::App& app, Context& context);  // completion.cpp
 
 // What a list and a `show NAME` print; show.cpp prints the lists too.
 [[nodiscard]] std::string nic_table(const Json& nics);
 [[nodiscard]] std::string switch_table(const Json& switches);
 [[nodiscard]] std::string vnic_table(const Json& vnics);
 [[nodiscard]] std::string worker_table(const Json& workers);
+[[nodiscard]] std::string audit_table(const Json& rows);
 
 // A verb of `noun` with its help; `example` is a whole command line.
 [[nodiscard]] CLI::App* add_verb(CLI::App& noun, const std::string& verb, const std::string& help,
@@ -50,6 +54,7 @@ void add_name(CLI::App& verb, std::string& name, const std::string& what);
 void check_vlan_id(CLI::Option& option, bool or_none);
 void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
+void check_limit(CLI::Option& option);
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

@@ -3,8 +3,12 @@
 
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "command.h"
+#include "completion.h"
 
 namespace {
 
@@ -31,6 +35,9 @@ void describe(CLI::App& app, Context& context) {
   add_switch(app, context);
   add_vnic(app, context);
   add_worker(app, context);
+  add_host_file(app, context);
+  add_audit(app, context);
+  add_completion(app, context);
 }
 
 }  // namespace
@@ -39,6 +46,9 @@ int main(int argc, char** argv) {
   Context context;
   CLI::App app("Virtual switches for the virtual machines of this host", "patchbay");
   describe(app, context);
+  if (argc > 1 && std::string_view(argv[1]) == complete_word) {  // a shell asks; not a command for people
+    return complete(app, context, std::vector<std::string>(argv + 2, argv + argc));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

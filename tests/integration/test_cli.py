@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 
 import pytest
+from lab.image import REPOSITORY
 from lab.proc import wait_until
 
 NIC = "nic0"
@@ -207,8 +209,21 @@ def every_help(host, *words):
 
 def test_every_help_has_an_example(lan):
     helps = list(every_help(lan))
-    assert len(helps) == 21, [" ".join(words) for words, _ in helps]
+    assert len(helps) == 25, [" ".join(words) for words, _ in helps]
     for words, text in helps:
         example = text.partition("Example:\n")[2]
         assert example.startswith(f"  patchbay {' '.join(words)}"), words
     assert lan.cli("--version").stdout.startswith("patchbay ")
+
+
+def test_every_command_and_option_stands_in_the_reference(lan):
+    with open(os.path.join(REPOSITORY, "docs", "reference", "cli.md"), encoding="utf-8") as page:
+        sections = page.read().split("\n## ")
+    for words, text in every_help(lan):
+        if words and words[0] in ("nic", "switch", "vnic", "worker") and len(words) == 1:
+            continue  # a noun alone does nothing
+        section = next((part for part in sections if words and part.startswith(words[0])), sections[0])
+        assert words == () or words[-1] in section, words
+        for names in re.findall(r"^ {2,4}(-\S+)", text, re.MULTILINE):
+            long_name = names.split(",")[-1]
+            assert long_name in section or long_name in sections[0], (words, long_name)

@@ -189,6 +189,16 @@ def test_each_packet_reaches_the_host_once(shared):
         assert inside.recv(100) == b"end"
 
 
+def test_an_interface_with_the_name_of_the_vnic_keeps_what_it_has(shared):
+    veth(shared.netns, "taken0", shared.peer, "taken0")
+    shared.netns.run("ip", "addr", "add", "198.18.0.1/24", "dev", "taken0")
+    before = carried(shared.netns, NIC), carried(shared.netns, "taken0")
+    done = shared.cli("switch", "create", "lan", "--external", NIC, "--share-with-host", "taken0")
+    assert done.returncode == 1 and "taken0" in done.stderr and "choose another name" in done.stderr, done.stderr
+    assert (carried(shared.netns, NIC), carried(shared.netns, "taken0")) == before
+    assert shared.json("switch", "list") == shared.json("vnic", "list") == []
+
+
 def test_the_vnic_stays_while_the_nic_is_shared(shared):
     shared.daemon.do("switch", "create", "lan", "--external", NIC, "--share-with-host", VNIC)
     before = carried(shared.netns, VNIC)
@@ -203,6 +213,40 @@ def test_the_vnic_stays_while_the_nic_is_shared(shared):
     assert carried(shared.netns, "mgmt") == before
     done = shared.cli("switch", "set", "lan", "--share-with-host", "other")
     assert done.returncode == 1 and "mgmt" in done.stderr
+
+
+def apply(host, text, tmp_path):
+    file = tmp_path / "host.yaml"
+    file.write_text(text)
+    return host.cli("apply", "-f", file)
+
+
+def test_a_file_shares_a_nic_as_the_command_does(shared, tmp_path):
+    before = carried(shared.netns, NIC)
+    without = f"switches:\n  lan: {{type: external, uplink: {NIC}}}\nvnics: {{}}\n"
+    done = apply(shared, without, tmp_path)
+    assert done.returncode == 1 and f"line 2: switch lan: the host uses nic {NIC} itself" in done.stderr, done.stderr
+    assert shared.json("switch", "list") == [] and carried(shared.netns, NIC) == before
+    stream = Stream(shared, socket.AF_INET, HOST4)
+    stream.moves_on()
+    file = without.replace("}\nvnics", f", share_with_host: {VNIC}}}\nvnics")
+    assert apply(shared, file, tmp_path).returncode == 0
+    assert carried(shared.netns, NIC) == set() and carried(shared.netns, VNIC) == before
+    assert shared.json("vnic", "show", VNIC)["mac"] == MAC
+    stream.moves_on()
+    exported = shared.daemon.do("export")
+    for again in (file, exported):
+        assert apply(shared, again, tmp_path).stdout == "nothing to change\n"
+    assert apply(shared, "switches: {}\nvnics: {}\n", tmp_path).returncode == 0
+    assert carried(shared.netns, NIC) == before and not has(shared, VNIC)
+    assert apply(shared, exported, tmp_path).returncode == 0
+    assert carried(shared.netns, NIC) == set() and carried(shared.netns, VNIC) == before
+    done = apply(shared, exported.replace(MAC, "02:00:00:00:00:77"), tmp_path)
+    assert done.returncode == 1 and f"has the NIC's MAC {MAC}" in done.stderr, done.stderr
+    stream.moves_on()
+    stream.close()
+    shared.daemon.do("switch", "delete", "lan")
+    assert carried(shared.netns, NIC) == before
 
 
 def test_what_cannot_be_moved_takes_everything_back(shared):
