@@ -105,20 +105,22 @@ Message new_rule(const std::string& nic, std::uint16_t ether_type) {
 
 }  // namespace
 
-Result<IngressBlock> IngressBlock::create() {
-  auto channel = Channel::open(NETLINK_NETFILTER);
-  if (!channel) return fail(channel.error());
-  return IngressBlock(std::move(*channel));
-}
-
 Result<void> IngressBlock::put(const Link& nic) {
   if (is_on(nic)) return {};
   remove(nic.name);
+  if (!channel_) {
+    auto channel = Channel::open(NETLINK_NETFILTER);
+    if (!channel) {
+      return fail(channel.error().code, "nic " + nic.name + ": keeping what it receives from the host's IP needs " +
+                                            "nf_tables: " + channel.error().message);
+    }
+    channel_.emplace(std::move(*channel));
+  }
   const std::vector<Message> messages{frame(NFNL_MSG_BATCH_BEGIN),   new_table(nic.name),
                                       new_chain(nic.name),           new_rule(nic.name, ETH_P_IP),
                                       new_rule(nic.name, ETH_P_ARP), new_rule(nic.name, ETH_P_IPV6),
                                       frame(NFNL_MSG_BATCH_END)};
-  if (const int error = channel_.transaction(messages); error != 0) {
+  if (const int error = channel_->transaction(messages); error != 0) {
     return fail(system_error("nic " + nic.name + ": keeping what it receives from the host's IP (nf_tables)", error));
   }
   indexes_[nic.name] = nic.index;
@@ -128,7 +130,7 @@ Result<void> IngressBlock::put(const Link& nic) {
 void IngressBlock::remove(const std::string& nic) {
   if (indexes_.erase(nic) == 0) return;
   const std::vector<Message> messages{frame(NFNL_MSG_BATCH_BEGIN), delete_table(nic), frame(NFNL_MSG_BATCH_END)};
-  static_cast<void>(channel_.transaction(messages));  // ENOENT: it is gone already, which is what was asked for
+  static_cast<void>(channel_->transaction(messages));  // ENOENT: it is gone already, which is what was asked for
 }
 
 bool IngressBlock::is_on(const Link& nic) const {

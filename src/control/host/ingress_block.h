@@ -11,6 +11,7 @@
 // Source  Linux include/uapi/linux/netfilter/nf_tables.h.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 
 #include "control/host/carried.h"
@@ -19,19 +20,14 @@ namespace patchbay::host {
 
 class IngressBlock {
  public:
-  // Errors: no_resource, internal.
-  [[nodiscard]] static Result<IngressBlock> create();
-
-  // Errors: unavailable, internal; they name the NIC.
+  // Errors: unavailable, no_resource, internal; they name the NIC.
   [[nodiscard]] Result<void> put(const Link& nic);
   // Nothing happens if there is none.
   void remove(const std::string& nic);
   [[nodiscard]] bool is_on(const Link& nic) const;
 
  private:
-  explicit IngressBlock(Channel channel) : channel_(std::move(channel)) {}
-
-  Channel channel_;
+  std::optional<Channel> channel_;      // opened for the first NIC: a host without nf_tables can do all but share
   std::map<std::string, int> indexes_;  // by NIC: the interface that its chain hangs on
 };
 

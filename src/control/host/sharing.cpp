@@ -32,11 +32,8 @@ std::string some_of(const std::vector<Item>& items) {
 
 class NetlinkSharing final : public Sharing {
  public:
-  NetlinkSharing(boost::asio::io_context& loop, Channel queries, Channel events, IngressBlock block)
-      : queries_(std::move(queries)),
-        events_(std::move(events)),
-        block_(std::move(block)),
-        readable_(loop, events_.fd()) {
+  NetlinkSharing(boost::asio::io_context& loop, Channel queries, Channel events)
+      : queries_(std::move(queries)), events_(std::move(events)), readable_(loop, events_.fd()) {
     wait();
   }
   ~NetlinkSharing() override { readable_.release(); }  // events_ closes it
@@ -236,9 +233,7 @@ Result<std::unique_ptr<Sharing>> Sharing::create(boost::asio::io_context& loop) 
       return fail(system_error("netlink: address notifications", errno));
     }
   }
-  auto block = IngressBlock::create();
-  if (!block) return fail(block.error());
-  return std::make_unique<NetlinkSharing>(loop, std::move(*queries), std::move(*events), std::move(*block));
+  return std::make_unique<NetlinkSharing>(loop, std::move(*queries), std::move(*events));
 }
 
 }  // namespace patchbay::host
