@@ -4,6 +4,8 @@ host   an empty host of its own: a namespace, patchbayd and its CLI; no guests. 
 bed    four real guests, a physical switch with a host in each VLAN, one NIC more with a raw wire; one per session.
 net    the bed, wired anew for this test (pytest.mark.wiring, default "3"); afterwards every frame must be accounted
        for. `rewired` is the same for tests that leave the wiring as it is: it is wired once for a row of them.
+igb_qemu  a QEMU that emulates the NIC of an appliance (lab/appliance.py); tests skip where there is none. A module that
+       needs an appliance makes it in a fixture of its own called `appliance`.
 
 A failed test leaves logs, counters and a capture in build/lab-logs.
 """
@@ -17,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools"))
 sys.path.insert(0, os.path.dirname(__file__))
 
 from bed import Bed  # noqa: E402
+from lab import qemu10  # noqa: E402
 from lab.lab import Lab  # noqa: E402
 from lab.netns import veth  # noqa: E402
 
@@ -82,6 +85,14 @@ def bed(_root):
         yield made
 
 
+@pytest.fixture(scope="session")
+def igb_qemu(_root):
+    try:
+        return qemu10.find()
+    except qemu10.Unavailable as reason:
+        pytest.skip(str(reason))
+
+
 def _wiring(request):
     marker = request.node.get_closest_marker("wiring")
     return ((*marker.args, "3")[0], marker.kwargs) if marker else ("3", {})
@@ -111,7 +122,7 @@ def pytest_runtest_makereport(item):
     if not report.failed:
         return
     item.failed = True
-    for name in ("net", "rewired", "bed", "host", "bench", "lab"):
+    for name in ("net", "rewired", "bed", "host", "bench", "lab", "appliance"):
         fixture = getattr(item, "funcargs", {}).get(name)
         if fixture is not None:
             lab = getattr(fixture, "lab", fixture)

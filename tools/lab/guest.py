@@ -138,16 +138,21 @@ class Guest:
                            f"{'' if rom else ',romfile='}{',mq=on' if multiqueue else ''}{vectors}{extra_device}"]
 
     def start(self, network_arguments):
-        channel = os.path.join(self._run_dir, f"{self.name}.sock")
-        if os.path.exists(channel):
-            os.unlink(channel)
-        self._channel = Channel(channel)
+        channel = self._open_channel()
         command = [*self.prefix, *(self.files.get(word, word) for word in
                                     qemu_command(self.name, self.memory_mb, accelerator())),
                    "-qmp", f"unix:{self.qmp},server=on,wait=off",
                    "-serial", f"file:{self.console_log}", "-serial", f"unix:{channel},server=on,wait=off",
                    *network_arguments]
         self.process = Process(self._record, f"QEMU guest {self.name}", command, self.qemu_log)
+
+    def _open_channel(self):
+        """Path of the socket that QEMU is to offer the second serial port on."""
+        path = os.path.join(self._run_dir, f"{self.name}.sock")
+        if os.path.exists(path):
+            os.unlink(path)
+        self._channel = Channel(path)
+        return path
 
     def adopt(self):
         """A guest that another program of this lab started."""

@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 
 from .proc import LabError, run
 
@@ -25,6 +26,9 @@ MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_
            "net_failover", "virtio_net", "af_packet", "llc", "stp", "garp", "mrp", "8021q"]
 MODULES_NEEDED = {"virtio_net", "8021q"}
 OWN_PROGRAMS = ("guest_agent", "guest_frames")  # built here, into /bin
+# For guests that are hosts themselves (appliance.py): loaded there when they are asked for.
+MODULES_MORE = ["tun", "veth", "irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci",
+                "pps_core", "ptp", "dca", "i2c-core", "i2c-algo-bit", "igb", "e1000e"]
 
 
 def cache_dir():
@@ -38,7 +42,7 @@ def kernel():
     """(path of the kernel image, version); its modules are in cache_dir()/kernel/modules."""
     place = os.path.join(cache_dir(), "kernel")
     done = os.path.join(place, "done.json")
-    if not os.path.exists(done):
+    if _known(done).get("modules") != MODULES + MODULES_MORE:
         staging = tempfile.mkdtemp(prefix="kernel-", dir=cache_dir())
         try:
             version = _unpack_package(staging) or _copy_installed(staging)
@@ -48,13 +52,27 @@ def kernel():
                 raise LabError("no kernel for the guests: downloading Debian's linux-image-amd64 failed and /boot "
                                "holds none with virtio modules; connect to the network or install linux-image-amd64")
             with open(os.path.join(staging, "done.json"), "w", encoding="utf-8") as file:
-                json.dump({"version": version}, file)
+                json.dump({"version": version, "modules": MODULES + MODULES_MORE}, file)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(staging, place)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    with open(done, encoding="utf-8") as file:
-        return os.path.join(place, "vmlinuz"), json.load(file)["version"]
+    return os.path.join(place, "vmlinuz"), _known(done)["version"]
+
+
+def _known(done):
+    """What was written down about the kernel in the cache: empty if there is none."""
+    try:
+        with open(done, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return {}
+
+
+def module(name):
+    """Path of a module of kernel(); None if that has it built in."""
+    path = os.path.join(cache_dir(), "kernel", "modules", f"{name}.ko")
+    return path if os.path.exists(path) else None
 
 
 def _download(staging):
@@ -72,9 +90,9 @@ def _unpack_package(staging):
         if not _download(staging):
             return None
     package = glob.glob(os.path.join(staging, "*.deb"))[0]
-    wanted = "|".join(re.escape(name) for name in MODULES)
+    wanted = "|".join(re.escape(name) for name in MODULES + MODULES_MORE)
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
-        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES]
+        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES + MODULES_MORE]
         subprocess.run(["tar", "-x", "-C", staging, "--wildcards", *patterns], stdin=reader.stdout,
                        stderr=subprocess.DEVNULL, check=False)  # complains of modules that are built in
     os.remove(package)
@@ -82,7 +100,8 @@ def _unpack_package(staging):
 
 
 def _copy_installed(staging):
-    return _gather(staging, "/boot", "/lib/modules", "|".join(re.escape(name) for name in MODULES))
+    return _gather(staging, "/boot", "/lib/modules",
+                   "|".join(re.escape(name) for name in MODULES + MODULES_MORE))
 
 
 def _gather(staging, boot, modules, wanted):
@@ -125,31 +144,53 @@ def _write_kernel(image, target):
 
 
 def initramfs():
-    """Path of the initramfs, built again when anything that goes into it has changed."""
-    image, version = kernel()
-    modules = os.path.join(os.path.dirname(image), "modules")
-    programs = {"/bin/busybox": _program("busybox"), "/bin/iperf3": _program("iperf3"),
-                "/init": os.path.join(HERE, "guest_init")}
-    libraries = re.findall(r"(?:=> )?(/\S+) \(0x", run("ldd", programs["/bin/iperf3"]).stdout)
-    digest = hashlib.sha256(version.encode())
-    own = [os.path.join(HERE, f"{name}.c") for name in OWN_PROGRAMS]
-    for path in [*programs.values(), *libraries, *own, os.path.abspath(__file__)]:
+    """Path of the guests' initramfs, built again when anything that goes into it has changed."""
+    kernel()
+    return pack("initramfs", {"/bin/iperf3": program("iperf3")}, MODULES)
+
+
+def pack(kind, files, modules, modules_later=()):
+    """Path of an initramfs with busybox, the agent, `files` ({path inside: path here}, with the libraries that
+    programs among them need) and kernel modules, loaded at boot or only there. Built again when anything of it has
+    changed."""
+    files = {"/bin/busybox": program("busybox"), "/init": os.path.join(HERE, "guest_init"), **files}
+    for path in sorted(set(files.values())):
+        files.update({library: library for library in libraries_of(path)})
+    here = {name: module(name) for name in [*modules, *modules_later]}
+    own = [(name, os.path.join(HERE, f"{name}.c")) for name in OWN_PROGRAMS]
+    digest = hashlib.sha256()
+    for target, path in sorted([*files.items(), *((name, path) for name, path in here.items() if path), *own,
+                                ("image", os.path.abspath(__file__))]):
         status = os.stat(path)
-        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
-    target = os.path.join(cache_dir(), f"initramfs-{digest.hexdigest()[:16]}.cpio")
+        digest.update(f"{target} {path} {status.st_size} {status.st_mtime_ns}".encode())
+    target = os.path.join(cache_dir(), f"{kind}-{digest.hexdigest()[:16]}.cpio")
     if not os.path.exists(target):
         with tempfile.TemporaryDirectory(dir=cache_dir()) as staging:
-            _fill(staging, programs, libraries, modules)
-            for source in own:
+            _fill(staging, files, {name: path for name, path in here.items() if path}, modules)
+            for name, source in own:
                 run("cc", "-O2", "-s", "-static", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
-                    "-o", os.path.join(staging, "bin", os.path.basename(source)[:-2]), source)
+                    "-o", os.path.join(staging, "bin", name), source)
             with open(os.path.join(staging, "..", f"{os.path.basename(staging)}.cpio"), "wb") as output:
                 names = subprocess.run(["find", "."], cwd=staging, capture_output=True, check=True).stdout
                 subprocess.run(["cpio", "-o", "-H", "newc", "--quiet", "-R", "0:0"], cwd=staging, input=names,
                                stdout=output, check=True)
             os.rename(output.name, target)
-    _link(target, os.path.join(cache_dir(), "initramfs.cpio"))  # a name that people can type
+        _forget_old(kind)
+    os.utime(target)
+    _link(target, os.path.join(cache_dir(), f"{kind}.cpio"))  # a name that people can type
     return target
+
+
+def _forget_old(kind, unused_s=3600):
+    """Each change of a program makes a new image; those that nobody has used for an hour go."""
+    for path in glob.glob(os.path.join(cache_dir(), f"{kind}-*.cpio")):
+        if time.time() - os.stat(path).st_mtime > unused_s:
+            os.remove(path)
+
+
+def libraries_of(path):
+    """The shared libraries that a program, or another library, is linked with."""
+    return re.findall(r"(?:=> )?(/\S+) \(0x", run("ldd", path, check=False).stdout)
 
 
 def _link(target, link):
@@ -160,37 +201,32 @@ def _link(target, link):
     os.replace(fresh, link)
 
 
-def _program(name):
+def program(name):
     path = shutil.which(name)
     if not path:
         raise LabError(f"{name} is not installed; ./quickstart and ./test install what they need")
     return path
 
 
-def _fill(staging, programs, libraries, modules):
+def _fill(staging, files, modules, order):
+    os.chmod(staging, 0o755)  # it becomes the guest's root directory, and not everyone in a guest is root
     for folder in ("bin", "dev", "proc", "sys", "tmp", "run", "etc", "modules"):
         os.makedirs(os.path.join(staging, folder))
-    for target, source in programs.items():
+    if libraries_of(files["/bin/busybox"]):
+        raise LabError("busybox is not the static one; install busybox-static")
+    for target, source in files.items():
         copy = staging + target
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
         shutil.copyfile(os.path.realpath(source), copy)
         os.chmod(copy, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-    if run("ldd", programs["/bin/busybox"], check=False).returncode == 0:
-        raise LabError("busybox is not the static one; install busybox-static")
-    for library in libraries:
-        os.makedirs(os.path.dirname(staging + library), exist_ok=True)
-        shutil.copy(os.path.realpath(library), staging + library)
     for applet in run("busybox", "--list").stdout.split():
         link = os.path.join(staging, "bin", applet)
         if not os.path.lexists(link):
             os.symlink("busybox", link)
-    order = []
-    for name in MODULES:
-        path = os.path.join(modules, f"{name}.ko")
-        if os.path.exists(path):
-            shutil.copyfile(path, os.path.join(staging, "modules", f"{name}.ko"))
-            order.append(name)
+    for name, path in modules.items():
+        shutil.copyfile(path, os.path.join(staging, "modules", f"{name}.ko"))
     with open(os.path.join(staging, "modules", "order"), "w", encoding="ascii") as file:
-        file.write("\n".join(order) + "\n")
+        file.write("\n".join(name for name in order if name in modules) + "\n")
 
 
 if __name__ == "__main__":
