@@ -14,6 +14,13 @@ std::string speed_text(const Json& nic) {
   return mbps == "-" ? mbps : mbps + " Mbit/s";
 }
 
+// As ethtool writes it: "on [fixed]".
+std::string offload_text(const Json& nic) {
+  const auto state = text_of(nic, "rx_vlan_offload");
+  const auto fixed = state.find("_fixed");
+  return fixed == std::string::npos ? state : state.substr(0, fixed) + " [fixed]";
+}
+
 std::string nic_text(const Json& nic) {
   return field_list({{"name", text_of(nic, "name")},
                      {"mac", text_of(nic, "mac")},
@@ -23,6 +30,10 @@ std::string nic_text(const Json& nic) {
                      {"driver", text_of(nic, "driver")},
                      {"speed", speed_text(nic)},
                      {"physical", yes_or_no(nic, "physical")},
+                     {"receive queues", text_of(nic, "queues")},
+                     {"rx-vlan-offload", offload_text(nic)},
+                     {"AF_XDP multi-buffer", yes_or_no(nic, "xdp_multi_buffer")},
+                     {"driver auto takes", text_of(nic, "uplink_driver") + ": " + text_of(nic, "uplink_driver_reason")},
                      {"switch", text_of(nic, "switch")}});
 }
 

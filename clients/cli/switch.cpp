@@ -17,6 +17,7 @@ struct Words {
   std::string force_vlan;
   std::string mtu;
   std::string share_with_host;
+  std::string driver;
 };
 
 std::string path_of(const std::string& name) {
@@ -28,6 +29,13 @@ std::string vnics_text(const Json& vnics) {
   for (const Json& vnic : vnics)
     text += (text.empty() ? "" : ", ") + (vnic.is_string() ? vnic.get<std::string>() : "?");
   return text.empty() ? "none" : text;
+}
+
+// "xdp, for auto: AF_XDP in driver igb, 4 queues"
+std::string driver_text(const Json& found, const Json& uplink) {
+  const auto used = text_of(uplink, "driver");
+  if (used == "-") return text_of(found, "driver");
+  return fmt::format("{}, for {}: {}", used, text_of(found, "driver"), text_of(uplink, "driver_reason"));
 }
 
 std::string switch_text(const Json& found) {
@@ -42,6 +50,7 @@ std::string switch_text(const Json& found) {
     const Json& counters = member_of(uplink, "counters");
     fields.insert(fields.end(), {{"uplink", text_of(uplink, "nic")},
                                  {"uplink state", state_text(uplink)},
+                                 {"driver", driver_text(found, uplink)},
                                  {"from wire", traffic_text(counters, "from_wire")},
                                  {"to wire", traffic_text(counters, "to_wire")},
                                  {"flood copies", text_of(counters, "flood_copies")},
@@ -64,6 +73,7 @@ Json create_body(const Words& words) {
   if (!words.force_vlan.empty()) body["force_vlan"] = number_or_null(words.force_vlan);
   if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
   if (!words.share_with_host.empty()) body["share_with_host"] = words.share_with_host;
+  if (!words.driver.empty()) body["driver"] = words.driver;
   return body;
 }
 
@@ -76,7 +86,15 @@ Json change_body(const Words& words) {
   } else if (!words.share_with_host.empty()) {
     body["share_with_host"] = words.share_with_host;
   }
+  if (!words.driver.empty()) body["driver"] = words.driver;
   return body;
+}
+
+void add_driver(CLI::App& to, std::string& driver) {
+  to.add_option("--driver", driver,
+                "How the NIC's frames are moved: packet sockets, AF_XDP sockets, or auto: what suits the NIC (default)")
+      ->type_name("auto|packet|xdp")
+      ->check(CLI::IsMember({"auto", "packet", "xdp"}));
 }
 
 void add_create(CLI::App& noun, Context& context) {
@@ -98,6 +116,7 @@ void add_create(CLI::App& noun, Context& context) {
   verb->add_option("--share-with-host", words->share_with_host,
                    "Makes a host vnic of this name and moves the NIC's addresses and routes to it")
       ->type_name("VNIC");
+  add_driver(*verb, words->driver);
   verb->callback([&context, words] {
     context.run = [&context, words] {
       return ask_and_print(context, {.method = "POST", .path = "/v1/switches", .body = create_body(*words)},
@@ -108,7 +127,8 @@ void add_create(CLI::App& noun, Context& context) {
 
 void add_set(CLI::App& noun, Context& context) {
   auto* verb = add_verb(noun, "set", "Change a virtual switch; what is not named stays",
-                        "patchbay switch set lan --force-vlan 101\n  patchbay switch set lan --force-vlan none");
+                        "patchbay switch set lan --force-vlan 101\n  patchbay switch set lan --force-vlan none\n  "
+                        "patchbay switch set lan --driver packet");
   auto words = std::make_shared<Words>();
   add_name(*verb, words->name, "Name of the switch");
   auto* change = verb->add_option_group("Change", "At least one of");
@@ -122,6 +142,7 @@ void add_set(CLI::App& noun, Context& context) {
       ->add_option("--share-with-host", words->share_with_host,
                    "Moves the NIC's addresses and routes to a new host vnic of this name; none: back to the NIC")
       ->type_name("VNIC|none");
+  add_driver(*change, words->driver);
   change->require_option(1, 0);
   verb->callback([&context, words] {
     context.run = [&context, words] {

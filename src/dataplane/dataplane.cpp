@@ -16,6 +16,7 @@
 #include "dataplane/ports/host_port.h"
 #include "dataplane/ports/interface.h"
 #include "dataplane/ports/packet_port.h"
+#include "dataplane/ports/xdp_port.h"
 #include "dataplane/virtqueue/guest_memory.h"
 #include "dataplane/virtqueue/guest_queues.h"
 #include "dataplane/worker/worker.h"
@@ -35,7 +36,7 @@ struct PortRecord {
   std::unique_ptr<Port> port;
   GuestPort* guest = nullptr;
   HostPort* host = nullptr;
-  PacketPort* uplink = nullptr;
+  UplinkPort* uplink = nullptr;
   std::unique_ptr<GuestQueues> queues;  // of a connected guest
   bool attached = false;
 };
@@ -48,7 +49,7 @@ class WorkerDataplane final : public Dataplane {
   Result<PortId> open_guest_port(const std::string& vnic) override;
   Result<PortId> open_host_port(const HostPortConfig& config) override;
   Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override;
-  Result<PortId> open_uplink(const std::string& nic) override;
+  Result<PortId> open_uplink(const UplinkConfig& config) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
   void close_port(PortId port, bool remove_interface) override;
@@ -156,14 +157,16 @@ Result<std::vector<std::string>> WorkerDataplane::remove_left_host_interfaces(co
   return remove_interfaces(HostPort::alias_of(owner_), wanted);
 }
 
-Result<PortId> WorkerDataplane::open_uplink(const std::string& nic) {
-  auto port = PacketPort::open(next_id(), event_fd_.get(), nic);
-  if (!port) return fail(port.error());
-  PacketPort* const uplink = port->get();
-  PortRecord record;
-  record.port = std::move(*port);
-  record.uplink = uplink;
-  return add(std::move(record));
+Result<PortId> WorkerDataplane::open_uplink(const UplinkConfig& config) {
+  const auto added = [this](auto port) -> Result<PortId> {
+    if (!port) return fail(port.error());
+    PortRecord record;
+    record.uplink = port->get();
+    record.port = std::move(*port);
+    return add(std::move(record));
+  };
+  if (config.driver == UplinkDriver::xdp) return added(XdpPort::open(next_id(), event_fd_.get(), config));
+  return added(PacketPort::open(next_id(), event_fd_.get(), config.nic));
 }
 
 Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {
@@ -326,6 +329,10 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& conf
 std::uint64_t guest_features_supported() noexcept {
   return virtio_net_f_mtu | virtio_net_f_mrg_rxbuf | virtio_ring_f_indirect_desc | virtio_ring_f_event_idx |
          virtio_f_version_1 | virtio_f_in_order;
+}
+
+const char* to_string(UplinkDriver driver) noexcept {
+  return driver == UplinkDriver::xdp ? "xdp" : "packet";
 }
 
 const char* to_string(PortFault fault) noexcept {

@@ -77,6 +77,21 @@ struct HostPortConfig {
   std::string owner = {};    // filled in by the data plane: DataplaneConfig::owner
 };
 
+// How an uplink moves the frames of a kernel NIC.
+enum class UplinkDriver : std::uint8_t { packet, xdp };             // packet sockets, AF_XDP sockets
+[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;  // "packet", "xdp"
+
+struct UplinkConfig {
+  std::string nic;
+  UplinkDriver driver = UplinkDriver::packet;
+  // xdp only. The caller has seen to it that the NIC leaves VLAN tags in the frames and does not merge frames.
+  unsigned queues = 1;        // receive queues of the NIC, each of which gets a socket
+  bool native = true;         // the program runs in the NIC's driver, else in the kernel's generic code
+  bool multi_buffer = false;  // frames may be larger than a chunk of 4096 bytes; Linux 6.6
+
+  friend bool operator==(const UplinkConfig&, const UplinkConfig&) = default;
+};
+
 // What broke at a port by the other side's doing; control shows it and starts the link anew when the peer does.
 enum class PortFault : std::uint8_t {
   none,
@@ -170,9 +185,10 @@ class Dataplane {
   // the names of the removed. Errors: unavailable, internal.
   [[nodiscard]] virtual Result<std::vector<std::string>> remove_left_host_interfaces(
       const std::set<std::string>& wanted) = 0;
-  // Opens packet sockets on the kernel NIC `nic`, promiscuous until closed; sets it up (IFF_UP).
-  // Errors: not_found, invalid (not an Ethernet device), no_resource, internal.
-  [[nodiscard]] virtual Result<PortId> open_uplink(const std::string& nic) = 0;
+  // Opens sockets on the kernel NIC `config.nic`, promiscuous until closed; sets it up (IFF_UP).
+  // Errors: not_found, invalid (not an Ethernet device), no_resource, internal; xdp: in_use (an XDP program or socket of
+  // somebody else), unavailable (not in this kernel or driver, no permission).
+  [[nodiscard]] virtual Result<PortId> open_uplink(const UplinkConfig& config) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).

@@ -49,6 +49,11 @@ std::string list_some(const std::vector<std::string>& names) {
 
 Result<void> check_uplink(const Host& host, const Switch& checked) {
   if (checked.type != SwitchType::external) {
+    if (checked.driver != UplinkDriver::auto_) {
+      return fail(ErrorCode::invalid,
+                  fmt::format("switch {}: only an external switch has a driver; leave {} out or make it external",
+                              checked.name, to_string(checked.driver)));
+    }
     if (checked.uplink.empty()) return {};
     return fail(ErrorCode::invalid,
                 fmt::format("switch {}: only an external switch has an uplink; leave {} out or make it external",
@@ -298,6 +303,7 @@ Result<Host> set_switch(Host host, const Switch& changed) {
   Switch next = host.switches.at(changed.name);
   next.force_vlan = changed.force_vlan;
   next.mtu = changed.mtu;
+  next.driver = changed.driver;
   if (auto ok = check_switch(host, next); !ok) return fail(ok.error());
   host.switches.at(changed.name) = std::move(next);
   return host;

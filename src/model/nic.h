@@ -1,5 +1,7 @@
 // A physical NIC as the kernel shows it now.
 #pragma once
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -7,6 +9,15 @@
 #include "base/mac_addr.h"
 
 namespace patchbay::model {
+
+// What a NIC does to received frames before we see them, and AF_XDP cannot bear: it takes VLAN tags out, and merges frames.
+enum class NicOffload : std::uint8_t { rx_vlan, rx_vlan_stag, gro };
+inline constexpr std::array nic_offloads = {NicOffload::rx_vlan, NicOffload::rx_vlan_stag, NicOffload::gro};
+// As `ethtool -k` names them: "rx-vlan-offload", "rx-vlan-stag-hw-parse", "generic-receive-offload".
+[[nodiscard]] const char* to_string(NicOffload offload) noexcept;
+
+enum class OffloadState : std::uint8_t { off_fixed, off, on, on_fixed };  // fixed: the driver cannot change it
+[[nodiscard]] const char* to_string(OffloadState state) noexcept;         // "off_fixed", …
 
 struct Nic {
   std::string name;
@@ -18,6 +29,14 @@ struct Nic {
   std::string driver;                       // kernel driver or link kind ("veth"); empty if unknown
   std::optional<std::uint32_t> speed_mbps;  // nothing if unknown
   bool physical = false;                    // backed by a device; false for veth, tap, bridge, …
+  // Only of physical ones:
+  unsigned queues = 0;  // receive queues; 0 if unknown
+  std::array<OffloadState, nic_offloads.size()> offloads{};
+  bool xdp_multi_buffer = false;  // this kernel takes AF_XDP frames over several buffers
+
+  [[nodiscard]] OffloadState offload(NicOffload which) const noexcept {
+    return offloads[static_cast<std::size_t>(which)];
+  }
 
   friend bool operator==(const Nic&, const Nic&) = default;
 };

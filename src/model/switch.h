@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/vlan_id.h"
+#include "model/uplink_driver.h"
 
 namespace patchbay::model {
 
@@ -19,10 +20,11 @@ inline constexpr std::uint16_t mtu_default = 1500;
 struct Switch {
   std::string name;  // see name.h
   SwitchType type = SwitchType::private_;
-  std::string uplink;                // External: name of a NIC; else empty
-  std::optional<VlanId> force_vlan;  // every vnic of the switch is in this VLAN
-  std::uint16_t mtu = mtu_default;   // layer 3 bytes
-  std::string share_with_host = {};  // External: the host vnic that has the NIC's addresses; empty: none
+  std::string uplink;                         // External: name of a NIC; else empty
+  std::optional<VlanId> force_vlan;           // every vnic of the switch is in this VLAN
+  std::uint16_t mtu = mtu_default;            // layer 3 bytes
+  std::string share_with_host = {};           // External: the host vnic that has the NIC's addresses; empty: none
+  UplinkDriver driver = UplinkDriver::auto_;  // External: how the uplink moves frames; else auto_
 
   friend bool operator==(const Switch&, const Switch&) = default;
 };

@@ -45,7 +45,15 @@ class FakeDataplane final : public dataplane::Dataplane {
     });
     return removed;
   }
-  Result<PortId> open_uplink(const std::string& nic) override { return open("open_uplink " + nic, nic); }
+  // "open_uplink eth1", "open_uplink eth1 xdp 4 native"
+  Result<PortId> open_uplink(const dataplane::UplinkConfig& config) override {
+    std::string line = "open_uplink " + config.nic;
+    if (config.driver == dataplane::UplinkDriver::xdp) {
+      line += fmt::format(" xdp {} {}{}", config.queues, config.native ? "native" : "generic",
+                          config.multi_buffer ? " multi-buffer" : "");
+    }
+    return open(line, config.nic);
+  }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));
   }

@@ -15,11 +15,21 @@ namespace patchbay::test {
 class FakeNicWatch final : public host::NicWatch {
  public:
   std::map<std::string, model::Nic> current;
+  std::vector<std::string> offload_calls;  // "eth1 rx-vlan-offload off"
+  bool offloads_change = true;
 
   // Puts an Ethernet NIC there, up and with carrier.
   model::Nic& put(const std::string& name, std::uint32_t mtu = 1500) {
     model::Nic& nic = current[name];
     nic = {name, ++last_index_, {}, mtu, true, true, "fake", std::nullopt, true};
+    return nic;
+  }
+  // One that AF_XDP may be used on, in its driver.
+  model::Nic& put_for_xdp(const std::string& name, unsigned queues) {
+    model::Nic& nic = put(name);
+    nic.driver = "igb";
+    nic.queues = queues;
+    nic.offloads = {model::OffloadState::on, model::OffloadState::off_fixed, model::OffloadState::on};
     return nic;
   }
   void tell() {
@@ -28,6 +38,13 @@ class FakeNicWatch final : public host::NicWatch {
 
   [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return current; }
   bool refresh() override { return false; }
+  Result<void> set_offload(const std::string& name, model::NicOffload offload, bool on) override {
+    offload_calls.push_back(name + " " + to_string(offload) + (on ? " on" : " off"));
+    if (!offloads_change) return fail(ErrorCode::unavailable, "nic " + name + ": the driver keeps it as it is");
+    current.at(name).offloads[static_cast<std::size_t>(offload)] =
+        on ? model::OffloadState::on : model::OffloadState::off;
+    return {};
+  }
   void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
 
  private:
@@ -85,6 +102,7 @@ class MemoryStore final : public store::Store {
  public:
   store::StoredState stored;
   std::vector<store::AuditEntry> rows;  // of the audit
+  store::SwitchedOff switched_off;
   bool is_full = false;
   unsigned saves = 0;
 
@@ -110,6 +128,13 @@ class MemoryStore final : public store::Store {
       if (name.empty() || row->name == name) found.push_back(*row);
     }
     return found;
+  }
+  Result<store::SwitchedOff> load_switched_off() override { return switched_off; }
+  Result<void> save_switched_off(const std::string& nic, const std::set<model::NicOffload>& offloads) override {
+    if (is_full) return fail(ErrorCode::no_resource, "the disk is full");
+    switched_off[nic] = offloads;
+    if (offloads.empty()) switched_off.erase(nic);
+    return {};
   }
 };
 

@@ -25,6 +25,7 @@ class FakeService : public reconcile::Service {
     nic_.nic.mtu = 1500;
     nic_.nic.up = nic_.nic.carrier = true;
     nic_.nic.driver = "veth";
+    nic_.driver = model::choose_driver(model::UplinkDriver::auto_, nic_.nic).attempts.front();
   }
 
   void on_behalf_of(const reconcile::Actor& asking) override { actor = asking; }
@@ -45,6 +46,7 @@ class FakeService : public reconcile::Service {
     model::Switch changed = **found;
     if (change.force_vlan) changed.force_vlan = *change.force_vlan;
     if (change.mtu) changed.mtu = *change.mtu;
+    if (change.driver) changed.driver = *change.driver;
     auto next = model::set_switch(host, changed);
     if (next && change.share_with_host) {
       next = change.share_with_host->empty() ? model::unshare_nic(*next, name)
@@ -57,7 +59,8 @@ class FakeService : public reconcile::Service {
     const auto found = model::find_switch(host, name);
     if (!found) return fail(found.error());
     reconcile::SwitchView view{**found, std::nullopt, {}};
-    if (!view.desired.uplink.empty()) view.uplink = {view.desired.uplink, "up", "", counters(7)};
+    if (!view.desired.uplink.empty())
+      view.uplink = {view.desired.uplink, "up", "", counters(7), "packet", "veth is a virtual device"};
     for (const auto& [vnic_name, vnic] : host.vnics) {
       if (vnic.switch_name == name) view.vnics.push_back(vnic_name);
     }

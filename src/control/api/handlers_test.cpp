@@ -52,6 +52,27 @@ TEST(Handlers, a_created_switch_comes_back_whole) {
   EXPECT_EQ(ask(service, "GET", "/v1/nics/eth1").body["switch"], "lan");
 }
 
+TEST(Handlers, a_switch_shows_the_driver_that_was_asked_for_and_the_one_in_use) {
+  FakeService service;
+  const auto made =
+      ask(service, "POST", "/v1/switches", R"({"name":"lan","type":"external","uplink":"eth1","driver":"packet"})");
+  EXPECT_EQ(made.body["driver"], "packet");
+  EXPECT_EQ(made.body["uplink"]["driver"], "packet");
+  EXPECT_EQ(made.body["uplink"]["driver_reason"], "veth is a virtual device");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"driver":"auto"})").body["driver"], "auto");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"mtu":1400})").body["driver"], "auto")
+      << "what is not named stays";
+  const auto wrong = ask(service, "PATCH", "/v1/switches/lan", R"({"driver":"dpdk"})");
+  EXPECT_EQ(wrong.status, 400u);
+  EXPECT_EQ(wrong.message(), R"(switch lan: driver: "dpdk" is not a driver; give auto, packet or xdp)");
+  EXPECT_EQ(ask(service, "POST", "/v1/switches", R"({"name":"in","type":"internal"})").body["driver"], nullptr);
+  EXPECT_EQ(ask(service, "POST", "/v1/switches", R"({"name":"i2","type":"internal","driver":"xdp"})").status, 400u);
+  const auto nic = ask(service, "GET", "/v1/nics/eth1").body;
+  EXPECT_EQ(nic["uplink_driver"], "packet");
+  EXPECT_EQ(nic["uplink_driver_reason"], "veth is a virtual device and loses VLAN tags over AF_XDP");
+  EXPECT_EQ(nic["rx_vlan_offload"], nullptr);
+}
+
 TEST(Handlers, a_created_vnic_comes_back_whole) {
   FakeService service;
   make_lan_with_web(service);

@@ -46,6 +46,16 @@ std::optional<std::uint16_t> read_mtu(Fields& fields) {
   return static_cast<std::uint16_t>(*given);
 }
 
+std::optional<model::UplinkDriver> read_driver(Fields& fields) {
+  const auto given = fields.text("driver");
+  if (!given) return std::nullopt;
+  for (const auto known : {model::UplinkDriver::auto_, model::UplinkDriver::packet, model::UplinkDriver::xdp}) {
+    if (*given == model::to_string(known)) return known;
+  }
+  fields.wrong("driver", in_quotes(*given) + " is not a driver; give auto, packet or xdp");
+  return std::nullopt;
+}
+
 std::optional<std::uint32_t> read_mac_limit(Fields& fields) {
   const auto given = fields.integer("mac_limit", 1, model::mac_limit_max);
   if (!given) return std::nullopt;
@@ -59,6 +69,7 @@ reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   spec.uplink = fields.text("uplink").value_or("");
   spec.force_vlan = fields.vlan_id_or_null("force_vlan").value_or(std::nullopt);
   spec.mtu = read_mtu(fields).value_or(model::mtu_default);
+  spec.driver = read_driver(fields).value_or(model::UplinkDriver::auto_);
   spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
   return spec;
 }

@@ -16,6 +16,7 @@ namespace patchbay::api {
 [[nodiscard]] reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name);
 [[nodiscard]] reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name);
 [[nodiscard]] std::optional<std::uint16_t> read_mtu(Fields& fields);
+[[nodiscard]] std::optional<model::UplinkDriver> read_driver(Fields& fields);
 [[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);
 
 }  // namespace patchbay::api

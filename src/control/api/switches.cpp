@@ -35,6 +35,7 @@ Response set_switch(reconcile::Service& service, const Request& request) {
   change.force_vlan = fields.vlan_id_or_null("force_vlan");
   change.mtu = read_mtu(fields);
   change.share_with_host = fields.text_or_null("share_with_host");
+  change.driver = read_driver(fields);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_switch(request.name(), change); !set) return error_response(set.error());
   return view_response(200, service.show_switch(request.name()));

@@ -38,6 +38,8 @@ Json uplink(const reconcile::UplinkView& view) {
   return {{"nic", view.nic},
           {"state", view.state},
           {"state_reason", view.state_reason},
+          {"driver", text_or_null(view.driver)},
+          {"driver_reason", text_or_null(view.driver_reason)},
           {"counters", counters(view.counters, "from_wire", "to_wire")}};
 }
 
@@ -72,6 +74,12 @@ Json to_json(const reconcile::NicView& view) {
           {"driver", nic.driver},
           {"speed_mbps", value_or_null(nic.speed_mbps)},
           {"physical", nic.physical},
+          {"queues", nic.queues == 0 ? Json(nullptr) : Json(nic.queues)},
+          {"rx_vlan_offload",
+           nic.physical ? Json(model::to_string(nic.offload(model::NicOffload::rx_vlan))) : Json(nullptr)},
+          {"xdp_multi_buffer", nic.physical ? Json(nic.xdp_multi_buffer) : Json(nullptr)},
+          {"uplink_driver", model::to_string(view.driver.plan.driver)},
+          {"uplink_driver_reason", view.driver.reason},
           {"switch", text_or_null(view.switch_name)}};
 }
 
@@ -82,6 +90,8 @@ Json to_json(const reconcile::SwitchView& view) {
           {"force_vlan", vid_or_null(view.desired.force_vlan)},
           {"mtu", view.desired.mtu},
           {"share_with_host", text_or_null(view.desired.share_with_host)},
+          {"driver", view.desired.type == model::SwitchType::external ? Json(model::to_string(view.desired.driver))
+                                                                      : Json(nullptr)},
           {"vnics", Json(view.vnics)}};
 }
 

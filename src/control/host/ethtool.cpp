@@ -9,9 +9,8 @@
 #include <cstring>
 
 namespace patchbay::host {
-namespace {
 
-bool ask(const UniqueFd& socket, const std::string& name, void* command) {
+bool ask_ethtool(const UniqueFd& socket, const std::string& name, void* command) {
   ifreq request{};
   if (name.size() >= sizeof request.ifr_name) return false;
   std::copy(name.begin(), name.end(), request.ifr_name);
@@ -19,13 +18,11 @@ bool ask(const UniqueFd& socket, const std::string& name, void* command) {
   return ::ioctl(socket.get(), SIOCETHTOOL, &request) == 0;
 }
 
-}  // namespace
-
 EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name) {
   EthtoolFacts facts;
   ethtool_drvinfo driver{};
   driver.cmd = ETHTOOL_GDRVINFO;
-  if (ask(socket, name, &driver)) {
+  if (ask_ethtool(socket, name, &driver)) {
     facts.driver.assign(driver.driver, ::strnlen(driver.driver, sizeof driver.driver));
     // Drivers without a device give nothing, "N/A" or a word of their own ("tap"); bus addresses have a digit.
     const std::string bus(driver.bus_info, ::strnlen(driver.bus_info, sizeof driver.bus_info));
@@ -33,7 +30,7 @@ EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name) {
   }
   ethtool_cmd settings{};
   settings.cmd = ETHTOOL_GSET;
-  if (ask(socket, name, &settings)) {
+  if (ask_ethtool(socket, name, &settings)) {
     const std::uint32_t speed = ethtool_cmd_speed(&settings);
     if (speed != 0 && speed != static_cast<std::uint32_t>(SPEED_UNKNOWN)) facts.speed_mbps = speed;
   }

@@ -14,6 +14,9 @@ struct EthtoolFacts {
   bool on_a_bus = false;                    // a device on PCI, virtio, USB, … stands behind it
 };
 
+// One request, in ethtool's own structures (linux/ethtool.h). False, with errno, if the kernel refuses it.
+[[nodiscard]] bool ask_ethtool(const UniqueFd& socket, const std::string& name, void* command);
+
 // Facts of the interface `name`, asked through `socket` (any kind), hence in that socket's network namespace.
 [[nodiscard]] EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name);
 

@@ -9,6 +9,7 @@
 
 #include "control/host/addresses.h"
 #include "control/host/nic_watch.h"
+#include "control/host/offloads.h"
 #include "control/host/sharing.h"
 
 namespace patchbay::host {
@@ -265,6 +266,42 @@ TEST(Sharing, refuses_uplinks_that_belong_to_something_else) {
     };
     return says("v0", "port of br0") && says("lo", "no Ethernet device") && says("t0", "no Ethernet device") &&
            says("p0", "host vnic") && (*sharing)->check_uplink("v1") && (*sharing)->check_uplink("nobody");
+  });
+  if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
+  EXPECT_EQ(status, 0);
+}
+
+// ---- Offloads -------------------------------------------------------------------------------------------------------
+
+TEST(Offloads, are_asked_switched_and_read_back) {
+  using model::NicOffload;
+  using model::OffloadState;
+  const int status = in_namespace([] {
+    if (!run("ip link add v0 numrxqueues 2 numtxqueues 2 type veth peer name v1 numrxqueues 2 numtxqueues 2")) {
+      return false;
+    }
+    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM, 0));
+    model::Nic nic;
+    nic.name = "v0";
+    ask_offloads(socket, nic);
+    if (nic.queues != 2) return false;
+    const bool was_on = nic.offload(NicOffload::rx_vlan) == OffloadState::on;
+    if (!was_on && nic.offload(NicOffload::rx_vlan) != OffloadState::off) return false;  // veth can change it
+    for (const bool on : {!was_on, was_on, was_on}) {
+      for (const NicOffload offload : {NicOffload::rx_vlan, NicOffload::gro}) {
+        if (!set_offload(socket, "v0", offload, on)) return false;
+        ask_offloads(socket, nic);
+        if (nic.offload(offload) != (on ? OffloadState::on : OffloadState::off)) return false;
+      }
+    }
+    // A bridge has no stripping to switch on.
+    if (!run("ip link add br0 type bridge")) return false;
+    nic.name = "br0";
+    ask_offloads(socket, nic);
+    const auto refused = set_offload(socket, "br0", NicOffload::rx_vlan, true);
+    return nic.offload(NicOffload::rx_vlan) == OffloadState::off_fixed && !refused &&
+           refused.error().message.find("br0: rx-vlan-offload") != std::string::npos &&
+           !set_offload(socket, "nope", NicOffload::gro, false);
   });
   if (status == 77) GTEST_SKIP() << "network namespaces are not permitted here";
   EXPECT_EQ(status, 0);

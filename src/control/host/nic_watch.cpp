@@ -10,6 +10,7 @@
 
 #include "control/host/ethtool.h"
 #include "control/host/netlink.h"
+#include "control/host/offloads.h"
 
 namespace patchbay::host {
 namespace {
@@ -30,6 +31,13 @@ class NetlinkNicWatch final : public NicWatch {
   bool refresh() override {
     receive();
     return std::exchange(dirty_, false);
+  }
+  Result<void> set_offload(const std::string& name, model::NicOffload offload, bool on) override {
+    const auto found = nics_.find(name);
+    if (found == nics_.end()) return fail(ErrorCode::not_found, "nic " + name + " does not exist");
+    if (auto set = host::set_offload(ethtool_, name, offload, on); !set) return set;
+    ask_offloads(ethtool_, found->second);
+    return {};
   }
   void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
 
@@ -84,6 +92,7 @@ class NetlinkNicWatch final : public NicWatch {
     nic->physical = facts.on_a_bus && nic->driver.empty();
     if (!facts.driver.empty()) nic->driver = facts.driver;
     nic->speed_mbps = facts.speed_mbps;
+    if (nic->physical) ask_offloads(ethtool_, *nic);
     const auto known = nics_.find(nic->name);
     if (known != nics_.end() && known->second == *nic) return;
     if (known == nics_.end()) remove(nic->index);  // it was renamed

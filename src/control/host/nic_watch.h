@@ -28,6 +28,8 @@ class NicWatch {
   [[nodiscard]] virtual const std::map<std::string, model::Nic>& nics() const = 0;
   // Takes in at once what the kernel has told already. True if nics() changed; on_change() is not called for that.
   virtual bool refresh() = 0;
+  // Switches an offload of the NIC `name`, reads it back and shows it in nics(). Errors: not_found, unavailable.
+  [[nodiscard]] virtual Result<void> set_offload(const std::string& name, model::NicOffload offload, bool on) = 0;
   // `changed` is called from the event loop after nics() changed, once for a batch of notifications.
   virtual void on_change(std::function<void()> changed) = 0;
 };

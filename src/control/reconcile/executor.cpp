@@ -52,6 +52,13 @@ void Executor::forget_failures_except(const Wanted& wanted) {
   std::erase_if(reported_, is_unwanted);
 }
 
+void Executor::keep_offloads() {
+  for (const auto& [nic, uplink] : actual_.uplinks) {
+    if (uplink.used.plan.driver != model::UplinkDriver::xdp) continue;
+    if (auto taken = offloads_.take(nic); !taken) warn_once({ObjectKind::uplink, nic}, taken.error().message);
+  }
+}
+
 void Executor::forget_counters_except(const PlannedLayout& wanted) {
   if (earlier_.empty()) return;
   std::set<std::string> nics;
@@ -94,11 +101,37 @@ void Executor::tell_mtu(Guest& guest, std::uint16_t mtu) {
 }
 
 void Executor::step(const OpenUplink& open) {
-  const auto port = dataplane_.open_uplink(open.nic);
-  if (!port) return note_failure(ObjectKind::uplink, open.nic, port.error());
-  uplinks_[open.nic] = *port;
-  actual_.uplinks[open.nic] = {open.index, std::nullopt};
-  reported_.erase({ObjectKind::uplink, open.nic});
+  Error error = make_error(ErrorCode::invalid, open.choice.refusal);
+  std::string tried;
+  for (const model::DriverAttempt& attempt : open.choice.attempts) {
+    const auto port = open_uplink(open.nic, attempt.plan);
+    if (!port) {
+      error = port.error();
+      tried = error.message;
+      continue;
+    }
+    uplinks_[open.nic] = *port;
+    const std::string reason = tried.empty() ? attempt.reason : attempt.reason + ": " + tried;
+    spdlog::info("nic {}: driver {}: {}", open.nic, to_string(attempt.plan.driver), reason);
+    actual_.uplinks[open.nic] = {open.index, std::nullopt, open.choice, {attempt.plan, reason}};
+    reported_.erase({ObjectKind::uplink, open.nic});
+    return;
+  }
+  note_failure(ObjectKind::uplink, open.nic, error);
+}
+
+Result<PortId> Executor::open_uplink(const std::string& nic, const model::DriverPlan& plan) {
+  if (plan.driver != model::UplinkDriver::xdp) return dataplane_.open_uplink({.nic = nic});
+  const auto opened = [&]() -> Result<PortId> {
+    if (auto taken = offloads_.take(nic); !taken) return fail(taken.error());
+    return dataplane_.open_uplink({.nic = nic,
+                                   .driver = dataplane::UplinkDriver::xdp,
+                                   .queues = plan.queues,
+                                   .native = plan.native,
+                                   .multi_buffer = plan.multi_buffer});
+  }();
+  if (!opened) offloads_.give_back(nic);
+  return opened;
 }
 
 void Executor::step(const SetCarrier& set) {
@@ -112,6 +145,7 @@ void Executor::step(const CloseUplink& close) {
   close_port({ObjectKind::uplink, close.nic}, uplinks_.at(close.nic), false);
   uplinks_.erase(close.nic);
   actual_.uplinks.erase(close.nic);
+  offloads_.give_back(close.nic);
 }
 
 void Executor::step(const OpenGuestPort& open) {

@@ -13,6 +13,7 @@
 
 #include "base/ids.h"
 #include "control/host/sharing.h"
+#include "control/reconcile/offload_keeper.h"
 #include "control/reconcile/plan.h"
 #include "control/vhost_user/endpoint.h"
 #include "dataplane/dataplane.h"
@@ -31,10 +32,11 @@ struct NamedLearnedAddress {
 class Executor {
  public:
   // `socket_group`: of the sockets that endpoints listen on.
-  Executor(dataplane::Dataplane& dataplane, host::Sharing& sharing, EndpointFactory make_endpoint,
-           std::optional<unsigned> socket_group)
+  Executor(dataplane::Dataplane& dataplane, host::Sharing& sharing, OffloadKeeper& offloads,
+           EndpointFactory make_endpoint, std::optional<unsigned> socket_group)
       : dataplane_(dataplane),
         sharing_(sharing),
+        offloads_(offloads),
         make_endpoint_(std::move(make_endpoint)),
         socket_group_(socket_group) {}
   Executor(const Executor&) = delete;
@@ -50,6 +52,8 @@ class Executor {
     actual_.failed.clear();
     actual_.mtu_failed.clear();
   }
+  // Switches off again what somebody switched on of the offloads that AF_XDP cannot bear on the NICs it uses.
+  void keep_offloads();
   // Forgets failures of what is not wanted any more.
   void forget_failures_except(const Wanted& wanted);
   // Forgets what earlier ports of an object counted once the administrator has deleted the object.
@@ -92,6 +96,8 @@ class Executor {
   void step(const ShareNic& share);
 
   static void tell_mtu(Guest& guest, std::uint16_t mtu);
+  // Opens `nic` by `plan`, its offloads put as that needs them.
+  [[nodiscard]] Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan);
   void close_port(const Object& object, PortId port, bool remove_interface);
   void note_failure(ObjectKind kind, const std::string& name, const Error& error);
   void warn_once(const Object& object, const std::string& message);
@@ -100,6 +106,7 @@ class Executor {
 
   dataplane::Dataplane& dataplane_;
   host::Sharing& sharing_;
+  OffloadKeeper& offloads_;
   const EndpointFactory make_endpoint_;
   const std::optional<unsigned> socket_group_;
   Actual actual_;

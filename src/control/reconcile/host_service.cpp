@@ -57,7 +57,8 @@ HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& da
       nics_(nics),
       sharing_(sharing),
       config_(std::move(config)),
-      executor_(dataplane, sharing, std::move(make_endpoint), config_.socket_group),
+      offloads_(store, nics),
+      executor_(dataplane, sharing, offloads_, std::move(make_endpoint), config_.socket_group),
       faults_(loop),
       retry_(loop) {}
 
@@ -88,6 +89,7 @@ Result<void> HostService::start() {
     state_ = std::move(next);
   }
   remove_leftovers();
+  if (auto ok = offloads_.load(); !ok) return ok;
   UniqueFd event_fd(::dup(dataplane_.event_fd()));  // faults_ closes what it is given
   if (!event_fd) return fail(system_error("event descriptor of the data plane", errno));
   faults_.assign(event_fd.release());
@@ -96,6 +98,11 @@ Result<void> HostService::start() {
   // Later: whoever sets the NIC up is not done with the first address, and must not be fought at full speed.
   sharing_.on_change([this] { retry_later(); });
   reconcile();
+  // What a run that was killed left switched off on NICs that AF_XDP does not use any more.
+  offloads_.give_back_unless([this](const std::string& nic) {
+    const auto found = executor_.actual().uplinks.find(nic);
+    return found != executor_.actual().uplinks.end() && found->second.used.plan.driver == model::UplinkDriver::xdp;
+  });
   return {};
 }
 
@@ -142,17 +149,19 @@ Result<void> HostService::set_switch(const std::string& name, const SwitchChange
   model::Switch changed = **found;
   if (change.force_vlan) changed.force_vlan = *change.force_vlan;
   if (change.mtu) changed.mtu = *change.mtu;
+  if (change.driver) changed.driver = *change.driver;
   auto host = model::set_switch(state_.host, changed);
   if (!host) return fail(host.error());
-  if (change.mtu) {
+  if (change.mtu || change.driver) {
     if (auto ok = check_uplink(changed, false); !ok) return ok;
   }
   std::vector<Object> created;
+  if (changed.driver != (*found)->driver) created = {{ObjectKind::uplink, changed.uplink}};  // taken back if it fails
   if (change.share_with_host && *change.share_with_host != changed.share_with_host) {
     const std::string& vnic = *change.share_with_host;
     host = vnic.empty() ? model::unshare_nic(std::move(*host), name) : share_nic(std::move(*host), name, vnic);
     if (!host) return fail(host.error());
-    if (!vnic.empty()) created = {{ObjectKind::host_port, vnic}, {ObjectKind::share, vnic}};
+    if (!vnic.empty()) created.insert(created.end(), {{ObjectKind::host_port, vnic}, {ObjectKind::share, vnic}});
   }
   return commit({std::move(*host), state_.mac_pool}, created);
 }
@@ -216,6 +225,9 @@ Result<void> HostService::check_uplink(const model::Switch& checked, bool must_e
     if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {
       return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
     }
+  }
+  if (const auto choice = model::choose_driver(checked.driver, found->second); choice.attempts.empty()) {
+    return fail(ErrorCode::invalid, choice.refusal);
   }
   const std::uint32_t nic_mtu = found->second.mtu;
   if (checked.mtu <= nic_mtu) return {};
@@ -326,6 +338,7 @@ Result<void> HostService::commit(store::StoredState next, const std::vector<Obje
                                         taken_back.error().message));
   }
   std::swap(state_, next);
+  executor_.forget_failures();
   reconcile();
   return fail(error);
 }
@@ -342,6 +355,7 @@ void HostService::reconcile() {
     executor_.forget_counters_except(wanted.layout);
     if (steps.empty() || !nics_.refresh()) break;
   }
+  executor_.keep_offloads();
   const Actual& actual = executor_.actual();
   if (!actual.failed.empty() || !actual.mtu_failed.empty()) retry_later();
 }

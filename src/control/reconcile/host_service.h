@@ -122,6 +122,7 @@ class HostService final : public Service {
   store::StoredState state_;  // as stored
   Actor actor_;
   std::optional<Object> not_opened_;  // for which the last commit() was taken back
+  OffloadKeeper offloads_;
   Executor executor_;
   boost::asio::posix::stream_descriptor faults_;
   boost::asio::steady_timer retry_;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "control/reconcile/host_service.h"
@@ -18,9 +19,9 @@ Object object_of(const model::Vnic& vnic) {
   return {vnic.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port, vnic.name};
 }
 
-std::set<std::string> uplinks_of(const model::Host& host) {
-  std::set<std::string> uplinks;
-  for (const auto& [name, on] : host.switches) uplinks.insert(on.uplink);
+std::map<std::string, model::UplinkDriver> uplinks_of(const model::Host& host) {
+  std::map<std::string, model::UplinkDriver> uplinks;
+  for (const auto& [name, on] : host.switches) uplinks.emplace(on.uplink, on.driver);
   return uplinks;
 }
 
@@ -150,8 +151,8 @@ std::optional<ApplyRefusal> HostService::check_world(const model::Host& next) co
   const auto uplinks = uplinks_of(state_.host);
   for (const auto& [name, on] : next.switches) {
     const auto now = state_.host.switches.find(name);
-    const bool is_same =
-        now != state_.host.switches.end() && now->second.uplink == on.uplink && now->second.mtu == on.mtu;
+    const bool is_same = now != state_.host.switches.end() && now->second.uplink == on.uplink &&
+                         now->second.mtu == on.mtu && now->second.driver == on.driver;
     if (is_same) continue;
     if (auto ok = check_uplink(on, !uplinks.contains(on.uplink)); !ok) {
       return ApplyRefusal{std::move(ok.error()), "switch", name};
@@ -170,7 +171,9 @@ std::vector<Object> HostService::created_by(const model::Host& next) const {
   std::vector<Object> created;
   const auto uplinks = uplinks_of(state_.host);
   for (const auto& [name, on] : next.switches) {
-    if (!on.uplink.empty() && !uplinks.contains(on.uplink)) created.push_back({ObjectKind::uplink, on.uplink});
+    const auto now = uplinks.find(on.uplink);
+    const bool is_open = now != uplinks.end() && now->second == on.driver;
+    if (!on.uplink.empty() && !is_open) created.push_back({ObjectKind::uplink, on.uplink});
   }
   for (const auto& [name, vnic] : next.vnics) {
     if (opens_anew(state_.host, vnic)) created.push_back(object_of(vnic));

@@ -678,6 +678,135 @@ TEST_F(HostServiceTest, shows_desired_and_actual_together) {
   EXPECT_EQ(service->list_switches().size(), 1U);
 }
 
+// ---- Drivers of uplinks ---------------------------------------------------------------------------------------------
+
+constexpr const char* open_native = "open_uplink eth1 xdp 4 native";
+
+TEST_F(HostServiceTest, takes_af_xdp_where_it_suits_and_packet_sockets_elsewhere_and_says_why) {
+  nics.put_for_xdp("eth1", 4);
+  nics.put("eth2");
+  start();
+  ASSERT_TRUE(create_switch("sw1", model::SwitchType::external, "eth1"));
+  ASSERT_TRUE(create_switch("sw2", model::SwitchType::external, "eth2"));
+  EXPECT_EQ(dataplane.take_calls(), (Lines{open_native, "carrier eth1 up", "publish [eth1 1500:]", "open_uplink eth2",
+                                           "carrier eth2 up", "publish [eth1 1500:] [eth2 1500:]"}));
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth1 rx-vlan-offload off", "eth1 generic-receive-offload off"}));
+  const auto first = *service->show_switch("sw1")->uplink;
+  EXPECT_EQ(first.driver + ": " + first.driver_reason, "xdp: AF_XDP in driver igb, 4 queues");
+  EXPECT_EQ(service->show_switch("sw2")->uplink->driver, "packet");
+  EXPECT_NE(service->show_switch("sw2")->uplink->driver_reason, "");
+  EXPECT_EQ(service->show_nic("eth1")->driver.plan.driver, model::UplinkDriver::xdp);
+  EXPECT_EQ(service->show_nic("eth2")->driver.plan.driver, model::UplinkDriver::packet);
+}
+
+TEST_F(HostServiceTest, changes_the_driver_of_a_running_switch_and_gives_the_offloads_back) {
+  nics.put_for_xdp("eth1", 4);
+  start();
+  fill();
+  nics.offload_calls.clear();
+  const auto set = [&](model::UplinkDriver driver) { return service->set_switch("sw1", {{}, {}, {}, driver}); };
+  ASSERT_TRUE(set(model::UplinkDriver::packet));
+  EXPECT_EQ(dataplane.take_calls(), (Lines{"publish [- 1500: mgmt/- vm1/-]", "close eth1", "open_uplink eth1",
+                                           "carrier eth1 up", "publish [eth1 1500: mgmt/- vm1/-]"}));
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth1 rx-vlan-offload on", "eth1 generic-receive-offload on"}));
+  EXPECT_TRUE(store.switched_off.empty());
+  EXPECT_EQ(service->show_switch("sw1")->uplink->driver_reason, "asked for with --driver packet");
+  ASSERT_TRUE(set(model::UplinkDriver::packet)) << "once more changes nothing";
+  EXPECT_EQ(dataplane.take_calls(), Lines{});
+  ASSERT_TRUE(set(model::UplinkDriver::xdp));
+  EXPECT_EQ(service->show_switch("sw1")->uplink->driver, "xdp");
+  ASSERT_TRUE(set(model::UplinkDriver::auto_));
+  EXPECT_EQ(service->show_switch("sw1")->uplink->driver, "xdp");
+}
+
+TEST_F(HostServiceTest, falls_back_to_packet_sockets_or_refuses_what_was_asked_for) {
+  nics.put_for_xdp("eth1", 4);
+  start();
+  dataplane.refusals[open_native] = {ErrorCode::in_use, "nic eth1: a program of somebody else"};
+  dataplane.refusals["open_uplink eth1 xdp 4 generic"] = dataplane.refusals[open_native];
+  fill();
+  const auto uplink = *service->show_switch("sw1")->uplink;
+  EXPECT_EQ(uplink.driver, "packet");
+  EXPECT_NE(uplink.driver_reason.find("a program of somebody else"), std::string::npos) << uplink.driver_reason;
+  EXPECT_TRUE(store.switched_off.empty()) << "offloads are as they were";
+  EXPECT_EQ(nics.current.at("eth1").offload(model::NicOffload::rx_vlan), model::OffloadState::on);
+  const auto before = store.stored;
+  expect_error(service->set_switch("sw1", {{}, {}, {}, model::UplinkDriver::xdp}), ErrorCode::in_use,
+               {"somebody else"});
+  EXPECT_EQ(store.stored, before);
+  EXPECT_EQ(service->show_switch("sw1")->uplink->driver, "packet") << "and it is open again";
+  EXPECT_EQ(service->show_switch("sw1")->uplink->state, "up");
+  // A driver that does not take the program: generic mode, where AF_XDP was asked for.
+  dataplane.refusals.erase("open_uplink eth1 xdp 4 generic");
+  ASSERT_TRUE(service->set_switch("sw1", {{}, {}, {}, model::UplinkDriver::xdp}));
+  EXPECT_NE(service->show_switch("sw1")->uplink->driver_reason.find("AF_XDP in generic mode"), std::string::npos);
+}
+
+TEST_F(HostServiceTest, does_not_use_af_xdp_where_stripping_stays_on) {
+  nics.put_for_xdp("eth1", 4);
+  nics.offloads_change = false;
+  start();
+  ASSERT_TRUE(create_switch("sw1", model::SwitchType::external, "eth1"));
+  EXPECT_EQ(dataplane.take_calls().front(), "open_uplink eth1");
+  EXPECT_NE(service->show_switch("sw1")->uplink->driver_reason.find("keeps it"), std::string::npos);
+  nics.put("eth2").driver = "veth";
+  nics.current.at("eth2").physical = false;
+  expect_error(
+      service->create_switch({"sw2", model::SwitchType::external, "eth2", {}, 1500, "", model::UplinkDriver::xdp}),
+      ErrorCode::invalid, {"eth2", "veth is a virtual device", "--driver packet"});
+  expect_error(service->create_switch({"sw2", model::SwitchType::internal, "", {}, 1500, "", model::UplinkDriver::xdp}),
+               ErrorCode::invalid, {"sw2", "external"});
+}
+
+TEST_F(HostServiceTest, puts_offloads_right_that_a_killed_run_left_switched_off) {
+  using model::NicOffload;
+  const std::set<NicOffload> both = {NicOffload::rx_vlan, NicOffload::gro};
+  nics.put_for_xdp("eth1", 4).offloads = {};  // as the killed run left them
+  nics.put_for_xdp("eth2", 4).offloads = {};
+  store.switched_off = {{"eth1", both}, {"eth2", both}, {"eth9", both}};
+  start();
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth1 rx-vlan-offload on", "eth1 generic-receive-offload on",
+                                       "eth2 rx-vlan-offload on", "eth2 generic-receive-offload on"}));
+  EXPECT_TRUE(store.switched_off.empty()) << "also of a NIC that is gone";
+  fill();
+  EXPECT_EQ(store.switched_off, (store::SwitchedOff{{"eth1", both}}));
+  stop();
+  EXPECT_TRUE(store.switched_off.empty()) << "and at a proper end";
+  // Killed while the switch is there: the next run uses the NIC on, and still knows what was on.
+  nics.current.at("eth1").offloads = {};
+  store.switched_off = {{"eth1", both}};
+  nics.offload_calls.clear();
+  start();
+  EXPECT_EQ(service->show_switch("sw1")->uplink->driver, "xdp");
+  EXPECT_EQ(nics.offload_calls, Lines{});
+  ASSERT_TRUE(service->set_switch("sw1", {{}, {}, {}, model::UplinkDriver::packet}));
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth1 rx-vlan-offload on", "eth1 generic-receive-offload on"}));
+}
+
+TEST_F(HostServiceTest, switches_stripping_off_again_when_somebody_switches_it_on) {
+  nics.put_for_xdp("eth1", 4);
+  start();
+  fill();
+  nics.offload_calls.clear();
+  nics.current.at("eth1").offloads[0] = model::OffloadState::on;
+  nics.tell();
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth1 rx-vlan-offload off"}));
+  EXPECT_EQ(dataplane.take_calls(), Lines{});
+}
+
+TEST_F(HostServiceTest, opens_the_uplink_anew_when_the_nic_has_other_queues_or_a_large_mtu) {
+  nics.put_for_xdp("eth1", 4);
+  start();
+  fill();
+  nics.current.at("eth1").queues = 2;
+  nics.tell();
+  EXPECT_EQ(dataplane.take_calls()[2], "open_uplink eth1 xdp 2 native");
+  nics.current.at("eth1").mtu = 9000;
+  nics.tell();
+  EXPECT_EQ(dataplane.take_calls()[2], "open_uplink eth1");
+  EXPECT_NE(service->show_switch("sw1")->uplink->driver_reason.find("mtu 9000"), std::string::npos);
+}
+
 TEST_F(HostServiceTest, makes_the_directory_of_sockets_that_others_may_pass) {
   start();
   struct stat status {};

@@ -46,7 +46,8 @@ class Comparison {
   }
   [[nodiscard]] bool stays(const std::string& nic, const ActualUplink& uplink) const {
     const auto found = wanted_.uplinks.find(nic);
-    return found != wanted_.uplinks.end() && found->second.index == uplink.index && !failed(ObjectKind::uplink, nic);
+    return found != wanted_.uplinks.end() && found->second.index == uplink.index &&
+           model::same_plans(found->second.choice, uplink.choice) && !failed(ObjectKind::uplink, nic);
   }
 
   void close_ports() {
@@ -86,7 +87,7 @@ class Comparison {
     for (const auto& [nic, uplink] : wanted_.uplinks) {
       const bool is_new = !left_.uplinks.contains(nic);
       if (is_new && failed(ObjectKind::uplink, nic)) continue;
-      if (is_new) steps_.emplace_back(OpenUplink{nic, uplink.index});
+      if (is_new) steps_.emplace_back(OpenUplink{nic, uplink.index, uplink.choice});
       ActualUplink& opened = left_.uplinks[nic];
       if (opened.carrier != uplink.carrier) steps_.emplace_back(SetCarrier{nic, uplink.carrier});
     }
@@ -168,7 +169,8 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     wanted.layout.push_back({name, on.uplink, on.mtu, {}});
     const auto nic = nics.find(on.uplink);
     if (!on.uplink.empty() && nic != nics.end()) {
-      wanted.uplinks[on.uplink] = {nic->second.index, nic->second.carrier};
+      wanted.uplinks[on.uplink] = {nic->second.index, nic->second.carrier,
+                                   model::choose_driver(on.driver, nic->second)};
       if (!on.share_with_host.empty()) wanted.shares[on.share_with_host] = {on.uplink, nic->second.index};
     }
   }

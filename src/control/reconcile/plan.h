@@ -20,6 +20,7 @@
 #include "control/vhost_user/endpoint.h"
 #include "model/host.h"
 #include "model/nic.h"
+#include "model/uplink_driver.h"
 
 namespace patchbay::reconcile {
 
@@ -28,6 +29,7 @@ namespace patchbay::reconcile {
 struct WantedUplink {
   int index = 0;  // of the interface: another one of the same name is another device
   bool carrier = false;
+  model::DriverChoice choice;  // how it is to be opened
 };
 struct EndpointPlan {
   vhost_user::Role role = vhost_user::Role::listen;
@@ -93,6 +95,8 @@ struct Object {
 struct ActualUplink {
   int index = 0;
   std::optional<bool> carrier;  // as the data plane was told
+  model::DriverChoice choice;   // that it was opened by
+  model::DriverAttempt used;    // of its attempts, the one that could be opened, with the reason
 };
 struct MtuFailure {
   std::uint16_t mtu = 0;  // that was wanted
@@ -117,6 +121,7 @@ struct Publish {
 struct OpenUplink {
   std::string nic;
   int index = 0;
+  model::DriverChoice choice;
   friend bool operator==(const OpenUplink&, const OpenUplink&) = default;
 };
 struct SetCarrier {

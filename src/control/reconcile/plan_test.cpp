@@ -36,7 +36,7 @@ Actual after(Actual actual, const std::vector<Step>& steps) {
   struct Apply {
     Actual& to;
     void operator()(const Publish& s) { to.published = s.layout; }
-    void operator()(const OpenUplink& s) { to.uplinks[s.nic] = {s.index, std::nullopt}; }
+    void operator()(const OpenUplink& s) { to.uplinks[s.nic] = {s.index, std::nullopt, s.choice, {}}; }
     void operator()(const SetCarrier& s) { to.uplinks.at(s.nic).carrier = s.up; }
     void operator()(const CloseUplink& s) { to.uplinks.erase(s.nic); }
     void operator()(const OpenGuestPort& s) { to.guests[s.vnic] = std::nullopt; }

@@ -6,7 +6,7 @@
 namespace patchbay::reconcile {
 
 model::Switch switch_of(const SwitchSpec& spec) {
-  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host};
+  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host, spec.driver};
 }
 
 model::Vnic vnic_of(const VnicSpec& spec) {

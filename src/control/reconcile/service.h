@@ -28,12 +28,14 @@ struct SwitchSpec {  // what `switch create` gives
   std::string uplink;  // External only
   std::optional<VlanId> force_vlan;
   std::uint16_t mtu = model::mtu_default;
-  std::string share_with_host = {};  // External only: name of the host vnic to make; empty: none
+  std::string share_with_host = {};                         // External only: name of the host vnic to make; empty: none
+  model::UplinkDriver driver = model::UplinkDriver::auto_;  // External only
 };
 struct SwitchChange {                               // what `switch set` gives: only what is to change
   std::optional<std::optional<VlanId>> force_vlan;  // inner nothing: no forced VLAN any more
   std::optional<std::uint16_t> mtu;
   std::optional<std::string> share_with_host = std::nullopt;  // empty: move everything back to the NIC
+  std::optional<model::UplinkDriver> driver = {};
 };
 struct VnicSpec {
   std::string name;
@@ -75,13 +77,16 @@ struct ApplyRefusal {
 // Desired and actual, together.
 struct NicView {
   model::Nic nic;
-  std::string switch_name;  // of the External switch on it; empty: none
+  std::string switch_name;      // of the External switch on it; empty: none
+  model::DriverAttempt driver;  // that an External switch with driver auto would try first, and why
 };
 struct UplinkView {
   std::string nic;
   std::string state;         // "up", "down"
   std::string state_reason;  // "no carrier", "no such NIC", …; up: empty, or what is lost (the NIC's MTU is too small)
   dataplane::PortCounters counters;
+  std::string driver;         // in use: "packet", "xdp"; empty: it is not open
+  std::string driver_reason;  // why that one; empty as `driver`
 };
 struct SwitchView {
   model::Switch desired;

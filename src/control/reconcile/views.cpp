@@ -55,7 +55,11 @@ SwitchView HostService::view_of(const model::Switch& on, std::vector<std::string
 UplinkView HostService::view_of_uplink(const model::Switch& on) const {
   const std::string& nic = on.uplink;
   const Object object{ObjectKind::uplink, nic};
-  UplinkView view{nic, "down", "", executor_.counters(object)};
+  UplinkView view{nic, "down", "", executor_.counters(object), "", ""};
+  if (const auto open = executor_.actual().uplinks.find(nic); open != executor_.actual().uplinks.end()) {
+    view.driver = to_string(open->second.used.plan.driver);
+    view.driver_reason = open->second.used.reason;
+  }
   const auto& failed = executor_.actual().failed;
   const auto failure = failed.find(object);
   const auto found = nics_.nics().find(nic);
@@ -200,7 +204,7 @@ std::vector<NicView> HostService::list_nics() const {
 }
 
 NicView HostService::view_of(const model::Nic& nic) const {
-  NicView view{nic, ""};
+  NicView view{nic, "", model::choose_driver(model::UplinkDriver::auto_, nic).attempts.front()};
   for (const auto& [name, on] : state_.host.switches) {
     if (on.uplink == nic.name) view.switch_name = name;
   }

@@ -63,6 +63,15 @@ CREATE TABLE audit (
 ) STRICT;
 CREATE INDEX audit_name ON audit (name, id);
 )sql",
+    // 4 -> 5: drivers of uplinks
+    R"sql(
+ALTER TABLE switches ADD COLUMN driver TEXT NOT NULL DEFAULT 'auto';  -- auto, packet, xdp
+CREATE TABLE switched_off (             -- offloads to be switched on again when the NIC is not used by AF_XDP
+  nic        TEXT NOT NULL,
+  offload    TEXT NOT NULL,             -- rx-vlan-offload, rx-vlan-stag-hw-parse, generic-receive-offload
+  PRIMARY KEY (nic, offload)
+) STRICT;
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

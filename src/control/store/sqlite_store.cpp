@@ -46,6 +46,10 @@ Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) 
   }
   read.mtu = static_cast<std::uint16_t>(mtu);
   read.share_with_host = row.text(5);
+  using model::UplinkDriver;
+  const auto driver = read_name(row, 6, {UplinkDriver::auto_, UplinkDriver::packet, UplinkDriver::xdp});
+  if (!driver) return fail(bad_row(database, "switch", read.name, fmt::format("driver '{}'", row.text(6))));
+  read.driver = *driver;
   return read;
 }
 
@@ -147,7 +151,10 @@ Result<void> put_switch(Statement& statement, const model::Switch& put) {
   } else {
     statement.bind(4, std::nullopt);
   }
-  return statement.bind(5, std::int64_t{put.mtu}).bind(6, put.share_with_host).run();
+  return statement.bind(5, std::int64_t{put.mtu})
+      .bind(6, put.share_with_host)
+      .bind(7, std::string(to_string(put.driver)))
+      .run();
 }
 
 Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
@@ -228,8 +235,8 @@ Result<StoredState> SqliteStore::load() {
 
 Result<std::vector<model::Switch>> SqliteStore::load_switches() {
   std::vector<model::Switch> switches;
-  auto rows =
-      database_.prepare("SELECT name, type, uplink, force_vlan, mtu, share_with_host FROM switches ORDER BY name");
+  auto rows = database_.prepare(
+      "SELECT name, type, uplink, force_vlan, mtu, share_with_host, driver FROM switches ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -279,11 +286,11 @@ Result<void> SqliteStore::save(const Change& change) {
   if (!transaction) return fail(transaction.error());
   // Foreign keys are checked at once: switches come before their vnics and go after them.
   if (auto ok = for_each(database_,
-                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host) "
-                         "VALUES (?, ?, ?, ?, ?, ?) "
+                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host, driver) "
+                         "VALUES (?, ?, ?, ?, ?, ?, ?) "
                          "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
                          "force_vlan = excluded.force_vlan, mtu = excluded.mtu, "
-                         "share_with_host = excluded.share_with_host",
+                         "share_with_host = excluded.share_with_host, driver = excluded.driver",
                          change.put_switches, put_switch);
       !ok) {
     return ok;
@@ -317,6 +324,34 @@ Result<void> SqliteStore::save(const Change& change) {
 
 Result<std::vector<AuditEntry>> SqliteStore::audit(std::size_t count_max, const std::string& name) {
   return load_audit(database_, count_max, name);
+}
+
+Result<SwitchedOff> SqliteStore::load_switched_off() {
+  SwitchedOff read;
+  auto rows = database_.prepare("SELECT nic, offload FROM switched_off");
+  if (!rows) return fail(rows.error());
+  for (;;) {
+    const auto row = rows->step();
+    if (!row) return fail(row.error());
+    if (!*row) return read;
+    using model::NicOffload;
+    const auto offload = read_name(*rows, 1, {NicOffload::rx_vlan, NicOffload::rx_vlan_stag, NicOffload::gro});
+    if (!offload) return fail(bad_row(database_, "offload of nic", rows->text(0), rows->text(1)));
+    read[rows->text(0)].insert(*offload);
+  }
+}
+
+Result<void> SqliteStore::save_switched_off(const std::string& nic, const std::set<model::NicOffload>& offloads) {
+  auto transaction = Transaction::begin(database_);
+  if (!transaction) return fail(transaction.error());
+  const std::vector<std::string> nics{nic};
+  if (auto ok = for_each(database_, "DELETE FROM switched_off WHERE nic = ?", nics, remove_row); !ok) return ok;
+  const std::vector<model::NicOffload> rows(offloads.begin(), offloads.end());
+  const auto put = [&nic](Statement& statement, model::NicOffload offload) {
+    return statement.bind(1, nic).bind(2, std::string(to_string(offload))).run();
+  };
+  if (auto ok = for_each(database_, "INSERT INTO switched_off (nic, offload) VALUES (?, ?)", rows, put); !ok) return ok;
+  return transaction->commit();
 }
 
 }  // namespace patchbay::store

@@ -25,6 +25,9 @@ class SqliteStore final : public Store {
   [[nodiscard]] Result<StoredState> load() override;
   [[nodiscard]] Result<void> save(const Change& change) override;
   [[nodiscard]] Result<std::vector<AuditEntry>> audit(std::size_t count_max, const std::string& name) override;
+  [[nodiscard]] Result<SwitchedOff> load_switched_off() override;
+  [[nodiscard]] Result<void> save_switched_off(const std::string& nic,
+                                               const std::set<model::NicOffload>& offloads) override;
 
  private:
   SqliteStore(DirectoryLock lock, Sqlite database) : lock_(std::move(lock)), database_(std::move(database)) {}

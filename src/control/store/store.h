@@ -4,7 +4,9 @@
 //         Change, and a Change is saved whole or not at all.
 // Threads control's only.
 #pragma once
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "control/store/audit.h"
 #include "model/host.h"
 #include "model/mac_pool.h"
+#include "model/nic.h"
 
 namespace patchbay::store {
 
@@ -37,6 +40,10 @@ struct Change {
   }
 };
 
+// Offloads that we switched off on NICs and that were on before, by NIC: not a wish of the administrator, but what has to be
+// put right again, perhaps by the next run.
+using SwitchedOff = std::map<std::string, std::set<model::NicOffload>>;
+
 // What turns `from` into `to`.
 [[nodiscard]] Change difference(const StoredState& from, const StoredState& to);
 
@@ -51,6 +58,12 @@ class Store {
   // The newest `count_max` audit rows, newest first; only those of objects called `name`, if it is not empty.
   // Errors: internal.
   [[nodiscard]] virtual Result<std::vector<AuditEntry>> audit(std::size_t count_max, const std::string& name) = 0;
+
+  // Errors: as load() and save().
+  [[nodiscard]] virtual Result<SwitchedOff> load_switched_off() = 0;
+  // All of the NIC's; none: they are as they were.
+  [[nodiscard]] virtual Result<void> save_switched_off(const std::string& nic,
+                                                       const std::set<model::NicOffload>& offloads) = 0;
 };
 
 }  // namespace patchbay::store

@@ -20,6 +20,7 @@ StoredState example() {
   StoredState state;
   state.host.switches["sw1"] = {"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500};
   state.host.switches["sw1"].share_with_host = "mgmt";
+  state.host.switches["sw1"].driver = model::UplinkDriver::packet;
   state.host.switches["pr1"] = {"pr1", model::SwitchType::private_, "", VlanId::from(4094), 9000};
   state.host.vnics["vm1"] = {"vm1",
                              "sw1",
@@ -292,7 +293,8 @@ TEST(Audit, keeps_the_newest_rows_up_to_its_limit) {
 TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
   const TempDir dir;
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
-  tamper(dir, "DROP TABLE audit; PRAGMA user_version = 3");
+  tamper(dir,
+         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; DROP TABLE switched_off; PRAGMA user_version = 3");
   auto store = SqliteStore::open(dir.path());
   ASSERT_TRUE(store) << store.error().message;
   EXPECT_EQ(*(*store)->load(), example());
@@ -341,6 +343,8 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
         Case{"UPDATE switches SET uplink = '' WHERE name = 'sw1'", "switch 'sw1'"},
         Case{"UPDATE switches SET force_vlan = 0 WHERE name = 'sw1'", "VLAN 0"},
         Case{"UPDATE switches SET mtu = 70000 WHERE name = 'sw1'", "mtu 70000"},
+        Case{"UPDATE switches SET driver = 'magic' WHERE name = 'sw1'", "driver 'magic'"},
+        Case{"UPDATE switches SET driver = 'xdp' WHERE name = 'pr1'", "only an external switch has a driver"},
         Case{"UPDATE mac_pool SET next = 256", "octet 256"}}) {
     const TempDir dir;
     { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
@@ -352,6 +356,28 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
     EXPECT_NE(state.error().message.find(c.part), std::string::npos) << c.sql << ": " << state.error().message;
     EXPECT_NE(state.error().message.find(dir.path()), std::string::npos) << state.error().message;
   }
+}
+
+TEST(SqliteStore, remembers_what_was_switched_off_on_which_nic) {
+  using model::NicOffload;
+  const TempDir dir;
+  const SwitchedOff all = {{"eth1", {NicOffload::rx_vlan, NicOffload::gro}}, {"eth2", {NicOffload::gro}}};
+  run_and_vanish([&] {
+    auto store = SqliteStore::open(dir.path());
+    return (*store)->save_switched_off("eth1", {NicOffload::rx_vlan_stag}) &&
+           (*store)->save_switched_off("eth1", all.at("eth1")) && (*store)->save_switched_off("eth2", all.at("eth2"));
+  });
+  {
+    auto store = SqliteStore::open(dir.path());
+    EXPECT_EQ(*(*store)->load_switched_off(), all);
+    ASSERT_TRUE((*store)->save_switched_off("eth1", {}));
+    EXPECT_EQ(*(*store)->load_switched_off(), (SwitchedOff{{"eth2", {NicOffload::gro}}}));
+  }
+  tamper(dir, "UPDATE switched_off SET offload = 'warp'");
+  auto store = SqliteStore::open(dir.path());
+  const auto loaded = (*store)->load_switched_off();
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(loaded.error().message.find("warp"), std::string::npos) << loaded.error().message;
 }
 
 TEST(SqliteStore, says_that_a_file_is_damaged) {
@@ -395,9 +421,12 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
     ASSERT_TRUE(store);
     ASSERT_TRUE((*store)->save(difference({}, example())));
   }
-  tamper(dir, "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; PRAGMA user_version = 2");
+  tamper(dir,
+         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; ALTER TABLE switches DROP COLUMN driver; "
+         "DROP TABLE switched_off; PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();
+  expected.host.switches.at("sw1").driver = model::UplinkDriver::auto_;
   EXPECT_EQ(load_again(dir), expected);
 }
 

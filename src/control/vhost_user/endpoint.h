@@ -42,7 +42,7 @@ struct EndpointStatus {
   std::string
       reason;  // a phrase for people: "waiting for a guest on /run/…", "no memory shared yet", …; empty if connected
   // Connected: the MTU that the guest goes by: what its front-end said, else the switch's when the guest connected.
-  std::optional<std::uint16_t> guest_mtu;
+  std::optional<std::uint16_t> guest_mtu = {};
 };
 
 class Endpoint {

@@ -27,17 +27,17 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "dataplane/offload/segmenter.h"
-#include "dataplane/ports/port.h"
+#include "dataplane/ports/uplink_port.h"
 
 namespace patchbay::dataplane {
 
-class PacketPort final : public Port {
+class PacketPort final : public UplinkPort {
  public:
   // Sets `nic` up and receives everything on it until destroyed. Errors: as Dataplane::open_uplink().
   [[nodiscard]] static Result<std::unique_ptr<PacketPort>> open(PortId id, int fault_event_fd, const std::string& nic);
   ~PacketPort() override;
 
-  void set_carrier(bool up) noexcept { carrier_.store(up, std::memory_order_relaxed); }
+  void set_carrier(bool up) noexcept override { carrier_.store(up, std::memory_order_relaxed); }
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
@@ -49,10 +49,10 @@ class PacketPort final : public Port {
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
   // Frames that the kernel had no room for. Control's.
-  [[nodiscard]] std::uint64_t kernel_drops() noexcept;
+  [[nodiscard]] std::uint64_t kernel_drops() noexcept override;
 
  private:
-  PacketPort(PortId id, int fault_event_fd) noexcept : Port(id, fault_event_fd), scratch_(scratch_size) {}
+  PacketPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd), scratch_(scratch_size) {}
   [[nodiscard]] Result<void> open_receive(const std::string& nic, std::uint32_t mtu);
   [[nodiscard]] Result<void> open_transmit(const std::string& nic);
 

@@ -1,0 +1,108 @@
+#include "dataplane/ports/xdp_port.h"
+
+#include <sys/epoll.h>
+
+namespace patchbay::dataplane {
+
+std::uint64_t XdpPort::kernel_drops() noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& queue : queues_) sum += queue->kernel_drops();
+  return sum;
+}
+
+std::size_t XdpPort::receive(Burst& burst) noexcept {
+  for (std::size_t i = 0; i < queues_.size(); ++i) {
+    burst_queue_ = next_queue_;
+    next_queue_ = next_queue_ + 1 < queues_.size() ? next_queue_ + 1 : 0;
+    if (const std::size_t count = queues_[burst_queue_]->receive(burst); count != 0) return count;
+  }
+  return 0;
+}
+
+void XdpPort::complete(std::size_t count) noexcept {
+  queues_[burst_queue_]->complete(count);
+}
+
+std::size_t XdpPort::send(std::span<const Frame> frames) noexcept {
+  if (!carrier_.load(std::memory_order_relaxed)) {
+    count_drop(DropReason::not_connected, frames.size());
+    return frames.size();
+  }
+  if (full_) return 0;  // those that wait already come first
+  std::size_t done = 0;
+  bool tried = false;
+  while (done < frames.size()) {
+    const auto put = sender().put(frames[done]);
+    if (put == XdpQueue::Put::no_room) {
+      if (tried) {
+        full_ = true;
+        wait_for_room(true);
+        break;
+      }
+      tried = true;
+      push();
+      continue;
+    }
+    if (put == XdpQueue::Put::taken) {
+      count_egress(frames[done].size);
+    } else {
+      count_drop(DropReason::uplink_refused);
+    }
+    ++done;
+  }
+  return done;
+}
+
+void XdpPort::flush(CallSignal&) noexcept {
+  if (sender().pending() != 0) push();
+}
+
+void XdpPort::push() noexcept {
+  static_cast<void>(sender().kick());
+  sender().reclaim();
+  wait_for_room(full_ || sender().pending() != 0);
+}
+
+// Edge-triggered: each frame that the driver is done with reports room, and asking anew reports it at once if it is there
+// already. The report itself makes the kernel go on sending.
+void XdpPort::wait_for_room(bool wanted) noexcept {
+  if (waits_for_room_ == wanted || epoll_fd_ < 0) return;
+  waits_for_room_ = wanted;
+  const auto events = static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET) |
+                      (wanted ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
+  watch(epoll_fd_, EPOLL_CTL_MOD, sender().fd(), events);
+}
+
+bool XdpPort::prepare_sleep() noexcept {
+  for (const auto& queue : queues_) {
+    if (queue->readable()) return true;
+  }
+  return false;
+}
+
+void XdpPort::on_event(std::uint32_t events) noexcept {
+  if ((events & static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+  static_cast<void>(sender().kick());
+  sender().reclaim();
+  if (sender().free_chunks() >= tx_chunks / 4) full_ = false;
+  wait_for_room(full_ || sender().pending() != 0);
+}
+
+void XdpPort::attach(int epoll_fd) noexcept {
+  epoll_fd_ = epoll_fd;
+  waits_for_room_ = full_;
+  for (const auto& queue : queues_) {
+    // Edge-triggered, for level-triggered EPOLLOUT would report room for as long as the kernel still has our chunks.
+    const bool room = waits_for_room_ && queue == queues_.front();
+    watch(epoll_fd_, EPOLL_CTL_ADD, queue->fd(),
+          static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET) |
+              (room ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
+  }
+}
+
+void XdpPort::detach() noexcept {
+  for (const auto& queue : queues_) watch(epoll_fd_, EPOLL_CTL_DEL, queue->fd(), 0);
+  epoll_fd_ = -1;
+}
+
+}  // namespace patchbay::dataplane

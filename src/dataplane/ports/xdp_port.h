@@ -1,0 +1,73 @@
+// A kernel NIC as an uplink: AF_XDP sockets, one for each of its queues.
+//
+// Theory  The NIC's own program (xdp_program.h) hands each frame to the socket of the queue that it arrived on, before the
+//         kernel makes a packet of it: one copy into memory that we share with the kernel. Tags are in the frames' bytes,
+//         if the NIC does not strip them: whoever opens this port has seen to that, for stripped tags would be lost
+//         without a word.
+//         All frames leave through the first queue, so that none overtakes another. They are copied to its memory in
+//         send(), and flush() tells the kernel once a pass. When the chunks run out the uplink is full: frames stay in the
+//         ring of the guest that sends them, until the socket reports room. That the NIC has gone, control learns from the
+//         kernel's notifications and closes the port: these sockets do not tell.
+// Limits  XdpConfig::queues_max queues; frames as XdpQueue has them. What is in the transmit ring when the process dies is
+//         lost, at most tx_chunks frames.
+// Threads open(), set_carrier(), kernel_drops(): control. The rest: the worker.
+// Source  Linux Documentation/networking/af_xdp.rst.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "dataplane/ports/uplink_port.h"
+#include "dataplane/ports/xdp_program.h"
+#include "dataplane/ports/xdp_queue.h"
+
+namespace patchbay::dataplane {
+
+class XdpPort final : public UplinkPort {
+ public:
+  // Sets the NIC up and receives everything on it until destroyed. Errors: as Dataplane::open_uplink().
+  [[nodiscard]] static Result<std::unique_ptr<XdpPort>> open(PortId id, int fault_event_fd, const UplinkConfig& config);
+
+  void set_carrier(bool up) noexcept override { carrier_.store(up, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t kernel_drops() noexcept override;
+
+  [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
+  void complete(std::size_t count) noexcept override;
+  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
+  void flush(CallSignal&) noexcept override;
+  [[nodiscard]] bool prepare_sleep() noexcept override;
+  void on_event(std::uint32_t events) noexcept override;
+  [[nodiscard]] bool full() const noexcept override { return full_ && carrier_.load(std::memory_order_relaxed); }
+  void attach(int epoll_fd) noexcept override;
+  void detach() noexcept override;
+
+ private:
+  XdpPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd) {}
+  [[nodiscard]] Result<void> open_queues(const UplinkConfig& config);
+  [[nodiscard]] Result<void> ask_for_all_frames(const std::string& nic);
+  [[nodiscard]] XdpQueue& sender() noexcept { return *queues_.front(); }
+  // Sends what waits, takes back what is sent, and asks to be woken if something is left.
+  void push() noexcept;
+  void wait_for_room(bool wanted) noexcept;
+
+  static constexpr std::uint32_t tx_chunks = 1024;
+  static constexpr std::uint32_t rx_chunks_max = 2048;  // a queue
+  static constexpr std::uint32_t rx_chunks_min = 512;
+  static constexpr std::uint32_t rx_chunks_all =
+      16384;  // of all queues together, as long as none gets less than the minimum
+
+  UniqueFd promiscuous_;  // as long as it is open
+  std::vector<std::unique_ptr<XdpQueue>> queues_;
+  std::vector<XdpProgram> program_;  // one; after the sockets: it goes first
+  std::size_t next_queue_ = 0;       // to receive from
+  std::size_t burst_queue_ = 0;      // that the burst came from
+  int if_index_ = 0;
+  std::atomic<bool> carrier_ = true;
+  bool full_ = false;
+  bool waits_for_room_ = false;
+  int epoll_fd_ = -1;
+};
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,93 @@
+// One queue of a NIC through an AF_XDP socket: memory that is shared with the kernel, and the rings that pass it on.
+//
+// Theory  The memory (UMEM) is cut into chunks. A chunk for receiving lies in the fill ring until the kernel copies a frame
+//         into it, then in the receive ring until the frame is done with. A chunk for sending is free, or lies in the
+//         transmit ring, or belongs to a frame in the driver, or has come back in the completion ring. So no ring can
+//         overflow: each has as many entries as there are chunks that could be in it.
+//         Each queue has its own UMEM: whoever polls the queue later takes all of it along, without a lock on free chunks.
+//         Copy mode is asked for: a driver's zero-copy mode may consume the last chunks without waking the sender, and
+//         there is no hardware here to try that on. The kernel then sends when it is told to (kick), 32 frames a call,
+//         and poll() on the socket does so too.
+// Limits  A frame in one chunk: frame_size_max; with multi_buffer pieces_max chunks. rx_chunks frames between two passes.
+// Threads open(), kernel_drops(): control. The rest: the worker.
+// Source  Linux Documentation/networking/af_xdp.rst; libxdp's xsk.h.
+#pragma once
+#include <xdp/xsk.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "dataplane/frame/frame.h"
+
+namespace patchbay::dataplane {
+
+struct XdpQueueConfig {
+  std::string nic;
+  unsigned queue = 0;
+  std::uint32_t rx_chunks = 2048;  // powers of two
+  std::uint32_t tx_chunks = 0;     // 0: only receives
+  bool multi_buffer = false;
+};
+
+class XdpQueue {
+ public:
+  static constexpr std::uint32_t chunk_size = 4096;
+  static constexpr std::size_t pieces_max = 24;  // the kernel makes at most 18: 64 KB in pieces of 3840 bytes
+
+  // Errors: in_use (the queue has a socket of another process), unavailable, no_resource.
+  [[nodiscard]] static Result<std::unique_ptr<XdpQueue>> open(const XdpQueueConfig& config);
+  ~XdpQueue();
+  XdpQueue(const XdpQueue&) = delete;
+  XdpQueue& operator=(const XdpQueue&) = delete;
+
+  [[nodiscard]] int fd() const noexcept { return xsk_socket__fd(socket_); }
+
+  // As Port. Frames lie in the UMEM. Decisions may move a frame's first bytes, so complete() has to be told all of them:
+  // nothing that came from the wire is ever held up.
+  [[nodiscard]] std::size_t receive(Burst& burst) noexcept;
+  void complete(std::size_t count) noexcept;
+  [[nodiscard]] bool readable() noexcept { return xsk_cons_nb_avail(&rx_, 1) != 0; }
+
+  enum class Put : std::uint8_t { taken, no_room, too_large };
+  // Copies `frame`, with the tag that it is to leave with, to where the kernel sends it from. Without tx_chunks: too_large.
+  [[nodiscard]] Put put(const Frame& frame) noexcept;
+  // Makes the kernel send what was put. False: it cannot now (interface down, driver's ring full).
+  bool kick() noexcept;
+  // Takes chunks back whose frames are sent.
+  void reclaim() noexcept;
+  // What was put and the kernel has not taken yet, and chunks that are free.
+  [[nodiscard]] std::uint32_t pending() const noexcept;
+  [[nodiscard]] std::size_t free_chunks() const noexcept { return free_.size(); }
+
+  // Frames for which the kernel had no chunk or no room in the ring, or that were larger than chunks.
+  [[nodiscard]] std::uint64_t kernel_drops() const noexcept;
+
+ private:
+  explicit XdpQueue(const XdpQueueConfig& config) : config_(config) {}
+  // 0, or the errno.
+  [[nodiscard]] int open_once();
+  void fill_all() noexcept;
+  [[nodiscard]] std::uint8_t* at(std::uint64_t address) const noexcept { return umem_bytes_ + address; }
+
+  const XdpQueueConfig config_;
+  std::uint8_t* umem_bytes_ = nullptr;
+  std::size_t umem_size_ = 0;
+  xsk_umem* umem_ = nullptr;
+  xsk_socket* socket_ = nullptr;
+  xsk_ring_prod fill_{};
+  xsk_ring_cons completion_{};
+  xsk_ring_cons rx_{};
+  xsk_ring_prod tx_{};
+
+  std::uint32_t rx_first_ = 0;                    // of the burst's descriptors in the receive ring
+  std::array<std::uint8_t, burst_max> pieces_{};  // of each frame of the burst
+  std::size_t burst_count_ = 0;                   // frames
+  std::vector<std::uint64_t> free_;               // chunks to send from; capacity for all of them
+};
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,281 @@
+"""AF_XDP as the driver of an uplink: an emulated 82576 (igb, which runs XDP programs itself) and an e1000e (generic mode)
+in an appliance, with Debian's kernel and drivers; the wire is a tap outside."""
+
+import re
+
+import pytest
+from conftest import lab_name
+from lab import image
+from lab.appliance import SETPRIV, Appliance, Nic, check_idle
+from lab.lab import Lab
+from lab.proc import wait_until
+from lab.rawport import RawPort
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+
+ANSWER_S = 40.0  # a guest under TCG whose NIC negotiates its link anew
+PEER_MAC = "02:00:00:00:03:01"
+HOST_MAC, TAGGED_MAC = "02:00:00:00:04:01", "02:00:00:00:04:02"
+TAGGED_HOST, TAGGED_PEER = "10.1.9.2", "10.1.9.1"  # VLAN 101; the peer is only scapy
+USER = "800"
+OFFLOADS = ("rx-vlan-offload", "generic-receive-offload")
+
+
+class Uplink:
+    """The switch `lan` on one NIC of the appliance, with an untagged and a tagged host vnic."""
+
+    def __init__(self, appliance, nic, subnet):
+        self.inside = appliance
+        self.daemon = appliance.daemon
+        self.nic = nic
+        self.wire = nic.netns
+        self.name = appliance.interface(nic)
+        self.host = f"10.0.{subnet}.2"
+        self.wire.set_ip(nic.wire, f"10.0.{subnet}.1")
+
+    def clear(self):
+        self.inside.set_link(self.nic, up=True)
+        if not self.daemon.running():
+            self.daemon.start()
+        for vnic in self.daemon.json("vnic", "list"):
+            self.daemon.do("vnic", "delete", vnic["name"])
+        for switch in self.daemon.json("switch", "list"):
+            self.daemon.do("switch", "delete", switch["name"])
+
+    def create(self, *options):
+        self.daemon.do("switch", "create", "lan", "--external", self.name, *options)
+        self.daemon.do("vnic", "create", "mgmt", "--switch", "lan", "--host", "--mac", HOST_MAC)
+        self.daemon.do("vnic", "create", "h101", "--switch", "lan", "--host", "--vlan", 101, "--mac", TAGGED_MAC)
+        self.inside.run(f"ip addr add {self.host}/24 dev mgmt; ip addr add {TAGGED_HOST}/24 dev h101; "
+                        f"/usr/sbin/ip neigh replace {TAGGED_PEER} lladdr {PEER_MAC} dev h101")
+        self.wait_answer()
+        return self.show()
+
+    def show(self):
+        return self.daemon.json("switch", "show", "lan")["uplink"]
+
+    def wait_answer(self):
+        wait_until(lambda: self.wire.ping(self.host), f"an answer of {self.host} inside", ANSWER_S)
+
+    def program(self):
+        """How an XDP program is attached: "xdp", "xdpgeneric" or nothing."""
+        _, text = self.inside.run(f"/usr/sbin/ip link show dev {self.name}")
+        found = re.search(r" (xdp\w*)(?:/id:\d+)? qdisc ", text)
+        return found[1] if found else None
+
+    def offloads(self):
+        """{name: "on" or "off"} of what AF_XDP cannot bear."""
+        _, text = self.inside.run(f"ethtool -k {self.name}")
+        return {name: re.search(rf"^{name}: (\w+)", text, re.M)[1] for name in OFFLOADS}
+
+    def is_promiscuous(self):
+        _, text = self.inside.run(f"/usr/sbin/ip -details link show dev {self.name}")
+        return "promiscuity 0" not in text
+
+    def check_tagged(self):
+        """An echo request in VLAN 101 is answered there, and there only, with all its bytes."""
+        request = (Ether(src=PEER_MAC, dst=TAGGED_MAC) / Dot1Q(vlan=101) / IP(src=TAGGED_PEER, dst=TAGGED_HOST)
+                   / ICMP(id=7, seq=1) / bytes(range(200)))
+        with RawPort(self.wire, self.nic.wire) as raw:
+            raw.send(request)
+            to_peer = bytes.fromhex(PEER_MAC.replace(":", ""))
+            answers = raw.receive(lambda frame: frame[:6] == to_peer, 1, ANSWER_S)
+        assert len(answers) == 1, answers
+        answer = Ether(answers[0])
+        assert answer[Dot1Q].vlan == 101 and answer[ICMP].type == 0, answer
+        assert bytes(answer[ICMP].payload)[:200] == bytes(range(200))
+
+
+@pytest.fixture(scope="module")
+def appliance(igb_qemu):
+    with Lab.create(lab_name("xdp"), own_host=False) as lab:
+        wire = lab.add_netns("wire")
+        made = Appliance.create(lab, [Nic(wire, "wire0", "igb"), Nic(wire, "wire1", "e1000e")], cpus=2,
+                                files={SETPRIV: image.program("setpriv")})
+        # Behind packet sockets the kernel hears the NIC, too. It must not answer for the host vnics, by the NIC's address.
+        made.run("echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore")
+        for nic in made.nics:
+            made.bind(nic, nic.model)
+        made.daemon.start()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def uplinks(appliance):
+    return [Uplink(appliance, nic, 9 + number) for number, nic in enumerate(appliance.nics)]
+
+
+@pytest.fixture
+def igb(uplinks):
+    uplinks[0].clear()
+    return uplinks[0]
+
+
+@pytest.fixture
+def e1000e(uplinks):
+    uplinks[1].clear()
+    return uplinks[1]
+
+
+def test_auto_takes_af_xdp_in_a_driver_that_runs_programs(igb):
+    before = igb.offloads()
+    assert before["rx-vlan-offload"] == "on"
+    nic = igb.daemon.json("nic", "show", igb.name)
+    assert nic["uplink_driver"] == "xdp" and "igb" in nic["uplink_driver_reason"], nic
+    assert nic["rx_vlan_offload"] == "on" and nic["queues"] == 2 and nic["xdp_multi_buffer"] is False, nic
+    assert "driver auto takes" in igb.daemon.do("nic", "show", igb.name)
+    uplink = igb.create()
+    assert uplink["driver"] == "xdp" and uplink["driver_reason"] == "AF_XDP in driver igb, 2 queues", uplink
+    assert igb.program() == "xdp" and igb.is_promiscuous()
+    assert set(igb.offloads().values()) == {"off"}
+    igb.check_tagged()
+    igb.daemon.do("vnic", "delete", "mgmt")
+    igb.daemon.do("vnic", "delete", "h101")
+    igb.daemon.do("switch", "delete", "lan")
+    assert igb.program() is None and not igb.is_promiscuous()
+    assert igb.offloads() == before
+
+
+def test_frames_come_in_through_every_queue(igb):
+    igb.create()
+
+    def per_queue():
+        _, text = igb.inside.run(f"ethtool -S {igb.name}")
+        return [int(count) for count in re.findall(r"rx_queue_\d+_packets: (\d+)", text)]
+
+    before, counted = per_queue(), igb.show()["counters"]["from_wire"]["frames"]
+    flows = [Ether(src=PEER_MAC, dst=HOST_MAC) / IP(src=f"10.9.{number}.{number}", dst=igb.host)
+             / UDP(sport=1000 + number, dport=9) / bytes(64) for number in range(1, 101)]
+    with RawPort(igb.wire, igb.nic.wire) as raw:
+        raw.send(*flows)
+    wait_until(lambda: igb.show()["counters"]["from_wire"]["frames"] >= counted + len(flows),
+               "every flow to be counted", ANSWER_S)
+    came = [after - earlier for after, earlier in zip(per_queue(), before)]
+    assert len(came) == 2 and min(came) > 0, came
+    assert igb.show()["counters"]["drops"]["kernel_ring_full"] == 0
+
+
+def test_nothing_of_a_killed_daemon_stays_unclaimed(igb):
+    before = igb.offloads()
+    igb.create()
+    igb.daemon.kill9()
+    assert igb.program() is None and not igb.is_promiscuous()
+    assert igb.offloads()["rx-vlan-offload"] == "off"  # claimed below
+    igb.daemon.start()
+    igb.wait_answer()
+    assert igb.show()["driver"] == "xdp" and igb.program() == "xdp"
+    igb.check_tagged()
+    igb.daemon.do("switch", "set", "lan", "--driver", "packet")
+    assert igb.program() is None and igb.offloads() == before
+
+
+def test_the_driver_changes_while_the_switch_is_in_use(igb):
+    igb.create()
+    for driver, used in (("packet", "packet"), ("xdp", "xdp"), ("packet", "packet"), ("auto", "xdp")):
+        shown = igb.daemon.json("switch", "set", "lan", "--driver", driver)
+        assert shown["driver"] == driver and shown["uplink"]["driver"] == used, shown
+        igb.wait_answer()
+        igb.check_tagged()
+    assert igb.program() == "xdp"
+
+
+def test_stripping_that_somebody_switches_on_is_switched_off_again(igb):
+    igb.create()
+    igb.inside.run(f"ethtool -K {igb.name} rxvlan on", limit_s=ANSWER_S)
+    wait_until(lambda: igb.offloads()["rx-vlan-offload"] == "off", "rx-vlan-offload to be off again", ANSWER_S)
+    igb.wait_answer()
+    igb.check_tagged()
+
+
+def test_carrier_loss_is_seen_and_survived(igb):
+    igb.create()
+    igb.inside.set_link(igb.nic, up=False)
+    wait_until(lambda: igb.show()["state_reason"] == "no carrier", "the loss of carrier to show", ANSWER_S)
+    igb.inside.set_link(igb.nic, up=True)
+    igb.wait_answer()
+    assert igb.show()["state"] == "up" and igb.show()["driver"] == "xdp"
+    igb.check_tagged()
+
+
+def test_a_nic_that_goes_and_comes_back_is_taken_again(igb):
+    igb.create()
+    igb.inside.unplug(igb.nic)
+    wait_until(lambda: not igb.inside.present(igb.nic), "the NIC to be gone", ANSWER_S)
+    wait_until(lambda: igb.show()["state_reason"] == "no such NIC", "its absence to show", ANSWER_S)
+    assert igb.show()["driver"] is None
+    igb.inside.plug_again(igb.nic)
+    wait_until(lambda: igb.inside.present(igb.nic), "the NIC to be back", ANSWER_S)
+    igb.inside.bind(igb.nic, "igb")
+    assert igb.inside.interface(igb.nic) == igb.name
+    igb.wait_answer()
+    assert igb.show()["driver"] == "xdp" and igb.program() == "xdp"
+    igb.check_tagged()
+
+
+def test_the_worker_sleeps_while_nothing_comes_and_wakes_for_a_frame(igb):
+    igb.create()
+    check_idle(igb.daemon)
+    before = igb.daemon.json("worker", "list")[0]
+    igb.check_tagged()
+    assert igb.daemon.json("worker", "list")[0]["frames"] > before["frames"]
+
+
+def test_an_mtu_beyond_one_buffer_needs_packet_sockets(igb):
+    igb.inside.run(f"/usr/sbin/ip link set dev {igb.name} mtu 4000", limit_s=ANSWER_S)
+    try:
+        refused = igb.daemon.cli("switch", "create", "lan", "--external", igb.name, "--driver", "xdp")
+        assert refused.returncode == 1, refused
+        for part in (igb.name, "4000", "3502", "--driver packet"):
+            assert part in refused.stderr, refused.stderr
+        uplink = igb.create()
+        assert uplink["driver"] == "packet", uplink
+        assert "4000" in uplink["driver_reason"] and "3502" in uplink["driver_reason"], uplink
+    finally:
+        igb.inside.run(f"/usr/sbin/ip link set dev {igb.name} mtu 1500", limit_s=ANSWER_S)
+    wait_until(lambda: igb.show()["driver"] == "xdp", "auto to take AF_XDP with a smaller mtu", ANSWER_S)
+    igb.wait_answer()
+
+
+def test_each_capability_is_needed_and_missed_by_name(igb):
+    """As another user, with the capabilities of the systemd unit and then with those that AF_XDP needs besides."""
+    igb.daemon.stop()
+    try:
+        for more, driver, part in (((), "packet", "CAP_BPF"), (("bpf",), "packet", "CAP_IPC_LOCK"),
+                                   (("bpf", "ipc_lock"), "xdp", "AF_XDP in driver igb")):
+            igb.daemon.run_as(USER, ("net_admin", "net_raw", *more))
+            igb.daemon.start()
+            uplink = igb.create()
+            assert uplink["driver"] == driver and part in uplink["driver_reason"], (more, uplink)
+            igb.check_tagged()
+            igb.clear()
+            igb.daemon.stop()
+    finally:
+        igb.daemon.run_as_root()
+
+
+def test_generic_mode_is_for_those_who_ask(e1000e):
+    before = e1000e.offloads()
+    uplink = e1000e.create()
+    assert uplink["driver"] == "packet" and "generic mode" in uplink["driver_reason"], uplink
+    e1000e.check_tagged()
+    uplink = e1000e.daemon.json("switch", "set", "lan", "--driver", "xdp")["uplink"]
+    assert uplink["driver"] == "xdp" and "generic mode" in uplink["driver_reason"], uplink
+    e1000e.wait_answer()
+    e1000e.check_tagged()
+    assert e1000e.program() == "xdpgeneric" and set(e1000e.offloads().values()) == {"off"}
+    e1000e.daemon.do("switch", "set", "lan", "--driver", "auto")
+    assert e1000e.program() is None and e1000e.offloads() == before
+
+
+def test_virtual_devices_are_refused(appliance, igb):
+    appliance.load("veth")
+    appliance.run("/usr/sbin/ip link add v0 type veth peer name v1 && /usr/sbin/ip link set v1 up")
+    try:
+        nic = igb.daemon.json("nic", "show", "v0")
+        assert nic["uplink_driver"] == "packet" and "veth is a virtual device" in nic["uplink_driver_reason"], nic
+        refused = igb.daemon.cli("switch", "create", "lan", "--external", "v0", "--driver", "xdp")
+        assert refused.returncode == 1 and "veth is a virtual device" in refused.stderr, refused
+        assert "--driver packet" in refused.stderr, refused
+        assert igb.daemon.json("switch", "list") == []
+    finally:
+        appliance.run("/usr/sbin/ip link del v0")
