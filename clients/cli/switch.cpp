@@ -103,7 +103,9 @@ void add_create(CLI::App& noun, Context& context) {
   auto words = std::make_shared<Words>();
   add_name(*verb, words->name, "Name of the new switch");
   auto* type = verb->add_option_group("Type", "Exactly one of");
-  type->add_option("--external", words->external, "Links VMs to this NIC, and through it to the wire")
+  type->add_option(
+          "--external", words->external,
+          "Links VMs to this NIC (kernel name, or PCI address if bound to vfio-pci), and through it to the wire")
       ->type_name("NIC");
   type->add_flag("--internal", words->internal, "Links VMs and this host to each other");
   type->add_flag("--private", words->private_, "Links VMs to each other only");

@@ -12,6 +12,7 @@
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/rcu.h"
 #include "dataplane/learning.h"
+#include "dataplane/ports/ethdev_port.h"
 #include "dataplane/ports/guest_port.h"
 #include "dataplane/ports/host_port.h"
 #include "dataplane/ports/interface.h"
@@ -65,6 +66,7 @@ class WorkerDataplane final : public Dataplane {
   std::vector<LearnedAddress> learned_addresses(const std::string& name) const override {
     return learning_.addresses(name);
   }
+  std::optional<DeviceState> device_state(PortId port) const override;
   std::vector<WorkerStats> worker_stats() const override { return {worker_->stats()}; }
   int event_fd() const override { return event_fd_.get(); }
 
@@ -165,8 +167,15 @@ Result<PortId> WorkerDataplane::open_uplink(const UplinkConfig& config) {
     record.port = std::move(*port);
     return add(std::move(record));
   };
-  if (config.driver == UplinkDriver::xdp) return added(XdpPort::open(next_id(), event_fd_.get(), config));
-  return added(PacketPort::open(next_id(), event_fd_.get(), config.nic));
+  switch (config.driver) {
+    case UplinkDriver::packet:
+      return added(PacketPort::open(next_id(), event_fd_.get(), config.nic));
+    case UplinkDriver::xdp:
+      return added(XdpPort::open(next_id(), event_fd_.get(), config));
+    case UplinkDriver::dpdk:
+      return added(EthdevPort::open(next_id(), event_fd_.get(), *eal_, config.nic));
+  }
+  return fail(ErrorCode::internal, "nic " + config.nic + ": no such driver");
 }
 
 Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {
@@ -320,6 +329,11 @@ PortCounters WorkerDataplane::counters(PortId port) const {
   return result;
 }
 
+std::optional<DeviceState> WorkerDataplane::device_state(PortId port) const {
+  const UplinkPort* const uplink = find(port).uplink;
+  return uplink == nullptr ? std::nullopt : uplink->device_state();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& config) {
@@ -332,7 +346,15 @@ std::uint64_t guest_features_supported() noexcept {
 }
 
 const char* to_string(UplinkDriver driver) noexcept {
-  return driver == UplinkDriver::xdp ? "xdp" : "packet";
+  switch (driver) {
+    case UplinkDriver::packet:
+      return "packet";
+    case UplinkDriver::xdp:
+      return "xdp";
+    case UplinkDriver::dpdk:
+      return "dpdk";
+  }
+  return "?";
 }
 
 const char* to_string(PortFault fault) noexcept {

@@ -77,12 +77,12 @@ struct HostPortConfig {
   std::string owner = {};    // filled in by the data plane: DataplaneConfig::owner
 };
 
-// How an uplink moves the frames of a kernel NIC.
-enum class UplinkDriver : std::uint8_t { packet, xdp };             // packet sockets, AF_XDP sockets
-[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;  // "packet", "xdp"
+// How an uplink moves frames: by packet sockets or AF_XDP sockets on a kernel NIC, or as a PCI device that DPDK drives.
+enum class UplinkDriver : std::uint8_t { packet, xdp, dpdk };
+[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;  // "packet", "xdp", "dpdk"
 
 struct UplinkConfig {
-  std::string nic;
+  std::string nic;  // name of the interface; dpdk: PCI address
   UplinkDriver driver = UplinkDriver::packet;
   // xdp only. The caller has seen to it that the NIC leaves VLAN tags in the frames and does not merge frames.
   unsigned queues = 1;        // receive queues of the NIC, each of which gets a socket
@@ -100,6 +100,16 @@ enum class PortFault : std::uint8_t {
   device_gone,  // the NIC or host interface was removed
 };
 [[nodiscard]] const char* to_string(PortFault fault) noexcept;
+
+// A NIC that the data plane drives itself, as the device says now.
+struct DeviceState {
+  std::string driver;  // DPDK's name of it: "net_e1000_igb"
+  MacAddr mac;
+  std::uint16_t mtu = 0;  // layer 3 bytes that it takes
+  bool carrier = false;
+  std::optional<std::uint32_t> speed_mbps;  // nothing if unknown
+  bool interrupts = false;                  // on receipt; without them its worker cannot sleep
+};
 
 struct Traffic {
   std::uint64_t frames = 0;
@@ -185,13 +195,15 @@ class Dataplane {
   // the names of the removed. Errors: unavailable, internal.
   [[nodiscard]] virtual Result<std::vector<std::string>> remove_left_host_interfaces(
       const std::set<std::string>& wanted) = 0;
-  // Opens sockets on the kernel NIC `config.nic`, promiscuous until closed; sets it up (IFF_UP).
+  // Opens sockets on the kernel NIC `config.nic`, promiscuous until closed; sets it up (IFF_UP). With dpdk it is the PCI
+  // address of a device that is bound to vfio-pci.
   // Errors: not_found, invalid (not an Ethernet device), no_resource, internal; xdp: in_use (an XDP program or socket of
-  // somebody else), unavailable (not in this kernel or driver, no permission).
+  // somebody else), unavailable (not in this kernel or driver, no permission); dpdk: unavailable (DPDK cannot open it).
   [[nodiscard]] virtual Result<PortId> open_uplink(const UplinkConfig& config) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).
+  // Devices of DPDK know better: for them this changes nothing.
   virtual void set_carrier(PortId port, bool up) = 0;
   // Publishes a layout without it first. `remove_interface`: a host interface goes away too, instead of staying, with
   // its addresses, for the next run.
@@ -225,8 +237,11 @@ class Dataplane {
   [[nodiscard]] virtual PortLearning learning(PortId port) const = 0;
   // What the switch `name` of the layout has learned and not forgotten, sorted by VLAN and address.
   [[nodiscard]] virtual std::vector<LearnedAddress> learned_addresses(const std::string& name) const = 0;
+  // Nothing for a port that DPDK does not drive.
+  [[nodiscard]] virtual std::optional<DeviceState> device_state(PortId port) const = 0;
   [[nodiscard]] virtual std::vector<WorkerStats> worker_stats() const = 0;
-  // Becomes readable when some port's fault() changed. Read eight bytes from it to reset it.
+  // Becomes readable when some port's fault(), or the carrier in its device_state(), changed. Read eight bytes from it to
+  // reset it.
   [[nodiscard]] virtual int event_fd() const = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/name.h"
+#include "model/pci_address.h"
 
 namespace patchbay::model {
 namespace {
@@ -47,6 +48,16 @@ std::string list_some(const std::vector<std::string>& names) {
   return text;
 }
 
+// An interface of the kernel's, or a PCI address.
+Result<void> check_nic_name(const std::string& name) {
+  if (is_pci_address(name)) return {};
+  if (name.find(':') == std::string::npos) return check_name("nic", name, interface_name_size_max);
+  return fail(ErrorCode::invalid,
+              fmt::format("nic '{}' is no PCI address; write domain, bus, device and function in lower case, as in "
+                          "0000:01:00.0",
+                          name.substr(0, 40)));
+}
+
 Result<void> check_uplink(const Host& host, const Switch& checked) {
   if (checked.type != SwitchType::external) {
     if (checked.driver != UplinkDriver::auto_) {
@@ -63,7 +74,7 @@ Result<void> check_uplink(const Host& host, const Switch& checked) {
     return fail(ErrorCode::invalid,
                 fmt::format("switch {}: an external switch needs a NIC as its uplink", checked.name));
   }
-  if (auto ok = check_name("nic", checked.uplink, interface_name_size_max); !ok) return fail(ok.error());
+  if (auto ok = check_nic_name(checked.uplink); !ok) return ok;
   if (const auto vnic = host.vnics.find(checked.uplink);
       vnic != host.vnics.end() && vnic->second.kind == VnicKind::host) {
     return fail(ErrorCode::exists, fmt::format("switch {}: {} is a host vnic of switch {}, not a NIC; use a NIC",

@@ -20,7 +20,7 @@ inline constexpr std::uint16_t mtu_default = 1500;
 struct Switch {
   std::string name;  // see name.h
   SwitchType type = SwitchType::private_;
-  std::string uplink;                         // External: name of a NIC; else empty
+  std::string uplink;                         // External: a NIC, by kernel name or PCI address; else empty
   std::optional<VlanId> force_vlan;           // every vnic of the switch is in this VLAN
   std::uint16_t mtu = mtu_default;            // layer 3 bytes
   std::string share_with_host = {};           // External: the host vnic that has the NIC's addresses; empty: none

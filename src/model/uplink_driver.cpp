@@ -61,6 +61,16 @@ DriverAttempt packet(std::string reason) {
   return {{UplinkDriver::packet}, std::move(reason)};
 }
 
+DriverChoice choose_for_device(UplinkDriver asked, const Nic& nic) {
+  if (asked == UplinkDriver::auto_) {
+    return {{{{UplinkDriver::dpdk}, "a PCI device that the kernel does not drive"}}, ""};
+  }
+  return {{},
+          fmt::format("nic {}: driver {} is not possible: DPDK drives PCI devices, and the kernel has no interface for "
+                      "this one; use --driver auto, or bind it to its network driver and give that interface's name",
+                      nic.name, to_string(asked))};
+}
+
 }  // namespace
 
 const char* to_string(UplinkDriver driver) noexcept {
@@ -71,11 +81,14 @@ const char* to_string(UplinkDriver driver) noexcept {
       return "packet";
     case UplinkDriver::xdp:
       return "xdp";
+    case UplinkDriver::dpdk:
+      return "dpdk";
   }
   return "?";
 }
 
 DriverChoice choose_driver(UplinkDriver asked, const Nic& nic) {
+  if (!nic.has_interface()) return choose_for_device(asked, nic);
   if (asked == UplinkDriver::packet) return {{packet("asked for with --driver packet")}, ""};
   std::string way_out;
   const std::string why_not = obstacle(nic, way_out);

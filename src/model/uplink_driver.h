@@ -1,4 +1,4 @@
-// How the frames of a NIC are moved: by packet sockets or by AF_XDP sockets. What the administrator asks for, and what is
+// How the frames of a NIC are moved: by packet sockets, by AF_XDP sockets, or by DPDK. What the administrator asks for, and what is
 // chosen for a NIC, and why.
 //
 // Theory  choose_driver() is a pure function from what is known about the NIC to a list of attempts, for some things show
@@ -6,7 +6,8 @@
 //         AF_XDP has no place for a VLAN tag beside the frame, so a NIC qualifies only if stripping can be off, and virtual
 //         devices never do: their peers keep tags beside frames whatever ethtool says. `auto` takes AF_XDP only where the
 //         driver runs the program itself: the kernel's generic mode first makes a packet of each frame, so that packet
-//         sockets, which then need no further copy of tags and checksums, are no slower.
+//         sockets, which then need no further copy of tags and checksums, are no slower. A NIC without an interface is a PCI
+//         device: nothing but DPDK can move its frames.
 // Threads pure functions.
 // Source  Linux Documentation/networking/af_xdp.rst; drivers/net/ethernet of Linux 6.1 for the list of drivers.
 #pragma once
@@ -18,8 +19,8 @@
 
 namespace patchbay::model {
 
-enum class UplinkDriver : std::uint8_t { auto_, packet, xdp };
-[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;  // "auto", "packet", "xdp"
+enum class UplinkDriver : std::uint8_t { auto_, packet, xdp, dpdk };  // dpdk is never asked for: the NIC's name says it
+[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;    // "auto", "packet", "xdp", "dpdk"
 
 inline constexpr unsigned xdp_queues_max = 64;
 // A chunk of 4096 bytes, less 256 that the kernel keeps before a frame, 320 that drivers keep behind it, the Ethernet
@@ -27,7 +28,7 @@ inline constexpr unsigned xdp_queues_max = 64;
 inline constexpr std::uint32_t xdp_mtu_max = 4096 - 256 - 320 - 14 - 4;
 
 struct DriverPlan {
-  UplinkDriver driver = UplinkDriver::packet;  // packet or xdp
+  UplinkDriver driver = UplinkDriver::packet;  // packet, xdp or dpdk
   bool native = false;                         // xdp: in the NIC's driver, else in the kernel's generic code
   bool multi_buffer = false;                   // xdp: frames over several chunks
   unsigned queues = 0;                         // xdp: sockets, one a queue

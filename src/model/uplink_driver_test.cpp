@@ -11,6 +11,7 @@ namespace {
 Nic good_nic() {
   Nic nic;
   nic.name = "eth1";
+  nic.index = 7;
   nic.mtu = 1500;
   nic.driver = "igb";
   nic.physical = true;
@@ -111,6 +112,21 @@ TEST(UplinkDriver, names_the_way_out_of_a_refusal) {
   EXPECT_NE(choose_driver(UplinkDriver::xdp, jumbo).refusal.find("`ip link set eth1 mtu 3502`"), std::string::npos);
   const Nic wide = nic_with([](Nic& n) { n.queues = 128; });
   EXPECT_NE(choose_driver(UplinkDriver::xdp, wide).refusal.find("`ethtool -L eth1 combined 64`"), std::string::npos);
+}
+
+TEST(UplinkDriver, a_pci_device_without_an_interface_has_only_dpdk) {
+  Nic device;
+  device.name = "0000:01:00.0";
+  device.driver = dpdk_driver;
+  device.physical = true;
+  EXPECT_EQ(attempts_of(choose_driver(UplinkDriver::auto_, device)), "dpdk");
+  for (const auto asked : {UplinkDriver::packet, UplinkDriver::xdp}) {
+    const auto refused = choose_driver(asked, device);
+    EXPECT_TRUE(refused.attempts.empty());
+    for (const char* part : {"nic 0000:01:00.0: driver", to_string(asked), "--driver auto"}) {
+      EXPECT_NE(refused.refusal.find(part), std::string::npos) << refused.refusal;
+    }
+  }
 }
 
 TEST(UplinkDriver, is_opened_anew_only_for_other_plans) {

@@ -20,6 +20,7 @@ class FakeDataplane final : public dataplane::Dataplane {
   std::vector<std::string> calls;
   std::map<std::string, Error> refusals;                    // by call
   std::map<std::string, dataplane::PortFault> port_faults;  // by name
+  std::map<std::string, dataplane::DeviceState> devices;    // by name of the uplink
   dataplane::Layout layout;
 
   [[nodiscard]] std::vector<std::string> take_calls() { return std::exchange(calls, {}); }
@@ -45,9 +46,10 @@ class FakeDataplane final : public dataplane::Dataplane {
     });
     return removed;
   }
-  // "open_uplink eth1", "open_uplink eth1 xdp 4 native"
+  // "open_uplink eth1", "open_uplink eth1 xdp 4 native", "open_uplink 0000:01:00.0 dpdk"
   Result<PortId> open_uplink(const dataplane::UplinkConfig& config) override {
     std::string line = "open_uplink " + config.nic;
+    if (config.driver == dataplane::UplinkDriver::dpdk) line += " dpdk";
     if (config.driver == dataplane::UplinkDriver::xdp) {
       line += fmt::format(" xdp {} {}{}", config.queues, config.native ? "native" : "generic",
                           config.multi_buffer ? " multi-buffer" : "");
@@ -111,6 +113,10 @@ class FakeDataplane final : public dataplane::Dataplane {
   [[nodiscard]] dataplane::PortLearning learning(PortId) const override { return {}; }
   [[nodiscard]] std::vector<dataplane::LearnedAddress> learned_addresses(const std::string&) const override {
     return {};
+  }
+  [[nodiscard]] std::optional<dataplane::DeviceState> device_state(PortId port) const override {
+    const auto found = devices.find(names_.at(port));
+    return found == devices.end() ? std::nullopt : std::optional(found->second);
   }
   [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
   [[nodiscard]] int event_fd() const override { return event_fd_.get(); }

@@ -21,7 +21,7 @@ class FakeNicWatch final : public host::NicWatch {
   // Puts an Ethernet NIC there, up and with carrier.
   model::Nic& put(const std::string& name, std::uint32_t mtu = 1500) {
     model::Nic& nic = current[name];
-    nic = {name, ++last_index_, {}, mtu, true, true, "fake", std::nullopt, true};
+    nic = {name, ++last_index_, {}, mtu, true, true, "fake", std::nullopt, true, std::nullopt};
     return nic;
   }
   // One that AF_XDP may be used on, in its driver.

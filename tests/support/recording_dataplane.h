@@ -48,6 +48,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
   dataplane::PortLearning learning(PortId) const override { return {}; }
   std::vector<dataplane::LearnedAddress> learned_addresses(const std::string&) const override { return {}; }
   dataplane::PortFault fault(PortId) const override { return dataplane::PortFault::none; }
+  std::optional<dataplane::DeviceState> device_state(PortId) const override { return std::nullopt; }
   std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
   int event_fd() const override { return -1; }
 

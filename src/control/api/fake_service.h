@@ -21,6 +21,7 @@ class FakeService : public reconcile::Service {
 
   FakeService() {
     nic_.nic.name = "eth1";
+    nic_.nic.index = 2;
     nic_.nic.mac = MacAddr::from_uint64(0x020000000001);
     nic_.nic.mtu = 1500;
     nic_.nic.up = nic_.nic.carrier = true;

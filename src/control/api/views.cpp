@@ -58,6 +58,14 @@ Json refused_source(const std::optional<reconcile::RefusedSource>& refused) {
   return {{"mac", refused->mac.to_string()}, {"holder", text_or_null(refused->holder)}, {"advice", refused->advice}};
 }
 
+Json pci(const std::optional<model::PciDevice>& device) {
+  if (!device) return nullptr;
+  return {{"address", device->address},
+          {"id", device->id},
+          {"driver", text_or_null(device->driver)},
+          {"numa_node", value_or_null(device->numa_node)}};
+}
+
 }  // namespace
 
 Json to_json(const reconcile::FdbRow& row) {
@@ -66,21 +74,25 @@ Json to_json(const reconcile::FdbRow& row) {
 
 Json to_json(const reconcile::NicView& view) {
   const model::Nic& nic = view.nic;
+  const bool known = nic.has_interface() || nic.up;  // a device that is not open says nothing about itself
+  const bool has_offloads = nic.physical && nic.has_interface();
   return {{"name", nic.name},
-          {"mac", nic.mac.to_string()},
-          {"mtu", nic.mtu},
+          {"mac", known ? Json(nic.mac.to_string()) : Json(nullptr)},
+          {"mtu", known ? Json(nic.mtu) : Json(nullptr)},
           {"up", nic.up},
           {"carrier", nic.carrier},
           {"driver", nic.driver},
           {"speed_mbps", value_or_null(nic.speed_mbps)},
           {"physical", nic.physical},
+          {"pci", pci(nic.pci)},
           {"queues", nic.queues == 0 ? Json(nullptr) : Json(nic.queues)},
           {"rx_vlan_offload",
-           nic.physical ? Json(model::to_string(nic.offload(model::NicOffload::rx_vlan))) : Json(nullptr)},
-          {"xdp_multi_buffer", nic.physical ? Json(nic.xdp_multi_buffer) : Json(nullptr)},
+           has_offloads ? Json(model::to_string(nic.offload(model::NicOffload::rx_vlan))) : Json(nullptr)},
+          {"xdp_multi_buffer", has_offloads ? Json(nic.xdp_multi_buffer) : Json(nullptr)},
           {"uplink_driver", model::to_string(view.driver.plan.driver)},
           {"uplink_driver_reason", view.driver.reason},
-          {"switch", text_or_null(view.switch_name)}};
+          {"switch", text_or_null(view.switch_name)},
+          {"state_reason", view.state_reason}};
 }
 
 Json to_json(const reconcile::SwitchView& view) {

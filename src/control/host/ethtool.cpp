@@ -27,6 +27,7 @@ EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name) {
     // Drivers without a device give nothing, "N/A" or a word of their own ("tap"); bus addresses have a digit.
     const std::string bus(driver.bus_info, ::strnlen(driver.bus_info, sizeof driver.bus_info));
     facts.on_a_bus = std::any_of(bus.begin(), bus.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (facts.on_a_bus) facts.bus_address = bus;
   }
   ethtool_cmd settings{};
   settings.cmd = ETHTOOL_GSET;

@@ -12,6 +12,7 @@ struct EthtoolFacts {
   std::string driver;                       // empty if unknown
   std::optional<std::uint32_t> speed_mbps;  // nothing if unknown
   bool on_a_bus = false;                    // a device on PCI, virtio, USB, … stands behind it
+  std::string bus_address;                  // of that device, as its driver writes it: on PCI its address
 };
 
 // One request, in ethtool's own structures (linux/ethtool.h). False, with errno, if the kernel refuses it.

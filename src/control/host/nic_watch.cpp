@@ -11,6 +11,8 @@
 #include "control/host/ethtool.h"
 #include "control/host/netlink.h"
 #include "control/host/offloads.h"
+#include "control/host/pci.h"
+#include "model/pci_address.h"
 
 namespace patchbay::host {
 namespace {
@@ -19,17 +21,24 @@ using boost::asio::posix::stream_descriptor;
 
 class NetlinkNicWatch final : public NicWatch {
  public:
-  NetlinkNicWatch(boost::asio::io_context& loop, NetlinkSocket events, NetlinkSocket queries, UniqueFd ethtool)
+  NetlinkNicWatch(boost::asio::io_context& loop, NetlinkSocket events, NetlinkSocket queries, UniqueFd ethtool,
+                  UniqueFd uevents)
       : events_(std::move(events)),
         queries_(std::move(queries)),
         ethtool_(std::move(ethtool)),
-        readable_(loop, nl_socket_get_fd(events_.get())) {}
+        uevents_(std::move(uevents)),
+        readable_(loop, nl_socket_get_fd(events_.get())),
+        uevents_readable_(loop, uevents_.get()) {}
 
-  ~NetlinkNicWatch() override { readable_.release(); }  // libnl closes the socket
+  ~NetlinkNicWatch() override {  // the sockets have owners
+    readable_.release();
+    uevents_readable_.release();
+  }
 
   [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return nics_; }
   bool refresh() override {
     receive();
+    if (take_uevents(uevents_)) read_pci();
     return std::exchange(dirty_, false);
   }
   Result<void> set_offload(const std::string& name, model::NicOffload offload, bool on) override {
@@ -42,9 +51,11 @@ class NetlinkNicWatch final : public NicWatch {
   void on_change(std::function<void()> changed) override { changed_ = std::move(changed); }
 
   Result<void> start() {
+    pci_ = scan_pci();
     if (auto ok = read_all(); !ok) return ok;
     nl_socket_modify_cb(events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_message, this);
     wait();
+    wait_for_uevents();
     return {};
   }
 
@@ -80,8 +91,40 @@ class NetlinkNicWatch final : public NicWatch {
     for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
       put(reinterpret_cast<rtnl_link*>(object));
     }
+    put_devices();
     dirty_ = dirty_ || nics_ != before;
     return {};
+  }
+
+  // PCI devices come, go and change hands without a word from netlink's links.
+  void read_pci() {
+    const auto before = nics_;
+    pci_ = scan_pci();
+    for (auto& [name, nic] : nics_) {
+      if (nic.has_interface() && nic.pci) nic.pci = find_pci(nic.pci->address);
+    }
+    std::erase_if(nics_, [](const auto& known) { return !known.second.has_interface(); });
+    put_devices();
+    dirty_ = dirty_ || nics_ != before;
+  }
+
+  void put_devices() {
+    for (const auto& [address, device] : pci_) {
+      if (!is_left_to_dpdk(device)) continue;
+      model::Nic nic;
+      nic.name = address;
+      nic.driver = device.driver;
+      nic.physical = true;
+      nic.pci = device;
+      nics_[address] = std::move(nic);
+    }
+  }
+
+  [[nodiscard]] std::optional<model::PciDevice> find_pci(const std::string& address) {
+    if (!model::is_pci_address(address)) return std::nullopt;
+    if (!pci_.contains(address)) pci_ = scan_pci();  // the link's notification came before the device's
+    const auto found = pci_.find(address);
+    return found == pci_.end() ? std::nullopt : std::optional(found->second);
   }
 
   void put(rtnl_link* link) {
@@ -93,6 +136,7 @@ class NetlinkNicWatch final : public NicWatch {
     if (!facts.driver.empty()) nic->driver = facts.driver;
     nic->speed_mbps = facts.speed_mbps;
     if (nic->physical) ask_offloads(ethtool_, *nic);
+    nic->pci = find_pci(facts.bus_address);
     const auto known = nics_.find(nic->name);
     if (known != nics_.end() && known->second == *nic) return;
     if (known == nics_.end()) remove(nic->index);  // it was renamed
@@ -118,6 +162,15 @@ class NetlinkNicWatch final : public NicWatch {
     });
   }
 
+  void wait_for_uevents() {
+    uevents_readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+      if (error) return;  // being destroyed
+      if (take_uevents(uevents_)) read_pci();
+      wait_for_uevents();
+      if (std::exchange(dirty_, false) && changed_) changed_();
+    });
+  }
+
   // Takes all that is there. libnl reads one datagram a call, and the socket does not block.
   void receive() {
     int code = 0;
@@ -135,7 +188,10 @@ class NetlinkNicWatch final : public NicWatch {
   NetlinkSocket events_;
   NetlinkSocket queries_;
   UniqueFd ethtool_;
+  UniqueFd uevents_;
   stream_descriptor readable_;
+  stream_descriptor uevents_readable_;
+  std::map<std::string, model::PciDevice> pci_;  // by address, whoever has them
   std::map<std::string, model::Nic> nics_;
   std::function<void()> changed_;
   bool dirty_ = false;
@@ -157,7 +213,10 @@ Result<std::unique_ptr<NicWatch>> NicWatch::create(boost::asio::io_context& loop
   if (!queries) return fail(queries.error());
   UniqueFd ethtool(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!ethtool) return fail(system_error("ethtool socket", errno));
-  auto watch = std::make_unique<NetlinkNicWatch>(loop, std::move(*events), std::move(*queries), std::move(ethtool));
+  auto uevents = open_uevents();
+  if (!uevents) return fail(uevents.error());
+  auto watch = std::make_unique<NetlinkNicWatch>(loop, std::move(*events), std::move(*queries), std::move(ethtool),
+                                                 std::move(*uevents));
   if (auto ok = watch->start(); !ok) return fail(ok.error());
   return watch;
 }

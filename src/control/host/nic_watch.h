@@ -2,7 +2,8 @@
 //
 // Theory  One dump of all links at the start, then the kernel's own notifications, each applied to the copy kept here.
 //         When the kernel had to drop notifications (ENOBUFS), everything is read anew. NICs are Ethernet devices,
-//         physical or not; the loopback and tunnels are left out.
+//         physical or not; the loopback and tunnels are left out. PCI Ethernet devices that no network driver has taken
+//         are NICs too, called by their address (pci.h).
 // Threads control's only.
 // Source  rtnetlink(7); drivers and speeds come from ethtool's ioctl, which netlink's link messages lack.
 #pragma once

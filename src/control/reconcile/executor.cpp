@@ -121,6 +121,9 @@ void Executor::step(const OpenUplink& open) {
 }
 
 Result<PortId> Executor::open_uplink(const std::string& nic, const model::DriverPlan& plan) {
+  if (plan.driver == model::UplinkDriver::dpdk) {
+    return dataplane_.open_uplink({.nic = nic, .driver = dataplane::UplinkDriver::dpdk});
+  }
   if (plan.driver != model::UplinkDriver::xdp) return dataplane_.open_uplink({.nic = nic});
   const auto opened = [&]() -> Result<PortId> {
     if (auto taken = offloads_.take(nic); !taken) return fail(taken.error());
@@ -301,6 +304,11 @@ std::vector<NamedLearnedAddress> Executor::learned_addresses(const std::string& 
     named.push_back({address, names[address.port]});
   }
   return named;
+}
+
+std::optional<dataplane::DeviceState> Executor::device_state(const std::string& nic) const {
+  const auto found = uplinks_.find(nic);
+  return found == uplinks_.end() ? std::nullopt : dataplane_.device_state(found->second);
 }
 
 std::optional<vhost_user::EndpointStatus> Executor::endpoint_status(const std::string& vnic) const {

@@ -11,6 +11,7 @@
 #include <random>
 #include <set>
 
+#include "control/reconcile/pci_nics.h"
 #include "control/vhost_user/socket_path.h"
 #include "model/name.h"
 
@@ -45,6 +46,15 @@ Result<void> make_socket_dir(const std::string& path, std::optional<unsigned> gr
   }
   if (::chmod(path.c_str(), group ? 0750 : 0755) != 0) return fail(system_error("directory " + path, errno));
   return {};
+}
+
+// "a, b and 7 more"
+std::string some_of(const std::vector<std::string>& all) {
+  constexpr std::size_t shown_max = 6;
+  const std::size_t shown = std::min(all.size(), shown_max);
+  std::string text = fmt::format("{}", fmt::join(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  if (all.size() > shown) text += fmt::format(" and {} more", all.size() - shown);
+  return text;
 }
 
 }  // namespace
@@ -140,7 +150,11 @@ Result<void> HostService::create_switch(const SwitchSpec& spec) {
   } else if (auto ok = check_unused_by_host(added); !ok) {
     return ok;
   }
-  return commit({std::move(*host), state_.mac_pool}, created);
+  if (auto ok = commit({std::move(*host), state_.mac_pool}, created); !ok) return ok;
+  // What a device of DPDK's takes is known only now that it is open.
+  auto ok = check_uplink(added, false);
+  if (!ok) static_cast<void>(delete_switch(added.name));
+  return ok;
 }
 
 Result<void> HostService::set_switch(const std::string& name, const SwitchChange& change) {
@@ -212,22 +226,23 @@ Result<void> HostService::delete_vnic(const std::string& name) {
 
 Result<void> HostService::check_uplink(const model::Switch& checked, bool must_exist) const {
   if (checked.type != model::SwitchType::external) return {};
+  if (auto ok = check_other_name(state_.host, checked, nics_.nics()); !ok) return ok;
   const auto found = nics_.nics().find(checked.uplink);
   if (found == nics_.nics().end()) {
     if (!must_exist) return {};
     if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {  // there, but no Ethernet device
       return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
     }
-    return fail(ErrorCode::not_found,
-                fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", checked.uplink));
+    return check_absent_device(checked.uplink);
   }
+  if (const auto choice = model::choose_driver(checked.driver, found->second); choice.attempts.empty()) {
+    return fail(ErrorCode::invalid, choice.refusal);
+  }
+  if (!found->second.has_interface()) return check_device(checked, found->second, must_exist);
   if (must_exist) {
     if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {
       return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
     }
-  }
-  if (const auto choice = model::choose_driver(checked.driver, found->second); choice.attempts.empty()) {
-    return fail(ErrorCode::invalid, choice.refusal);
   }
   const std::uint32_t nic_mtu = found->second.mtu;
   if (checked.mtu <= nic_mtu) return {};
@@ -242,17 +257,12 @@ Result<void> HostService::check_unused_by_host(const model::Switch& checked) con
   const auto carried = sharing_.of_note(checked.uplink);
   if (!carried) return fail(carried.error());
   if (carried->empty()) return {};
-  constexpr std::size_t shown_max = 6;
-  const std::size_t shown = std::min(carried->size(), shown_max);
-  std::string what =
-      fmt::format("{}", fmt::join(carried->begin(), carried->begin() + static_cast<std::ptrdiff_t>(shown), ", "));
-  if (carried->size() > shown) what += fmt::format(" and {} more", carried->size() - shown);
   return fail(
       ErrorCode::in_use,
       fmt::format("switch {}: the host uses nic {} itself ({}); add --share-with-host VNIC with a new name, such "
                   "as host0, to move that to a host vnic of this name without cutting connections, or take it "
                   "from the NIC first, or use another NIC",
-                  checked.name, checked.uplink, what));
+                  checked.name, checked.uplink, some_of(*carried)));
 }
 
 Result<model::Host> HostService::share_nic(model::Host host, const std::string& switch_name,
@@ -265,9 +275,40 @@ Result<model::Host> HostService::share_nic(model::Host host, const std::string& 
       return fail(ErrorCode::not_found,
                   fmt::format("switch {}: its nic {} is not there, so there is nothing to share", on.name, on.uplink));
     }
+    if (!nic->second.has_interface()) {
+      return fail(ErrorCode::invalid,
+                  fmt::format("switch {}: the kernel has no interface for nic {}, so the host has nothing there to "
+                              "share; leave --share-with-host out, and create a host vnic",
+                              on.name, on.uplink));
+    }
     added.mac = nic->second.mac;
   }
   return model::share_nic(std::move(host), added);
+}
+
+// A PCI address whose device the kernel drives, or nothing at all.
+Result<void> HostService::check_absent_device(const std::string& name) const {
+  const model::Nic* const interface = interface_of(name, nics_.nics());
+  if (interface == nullptr) return fail(no_such_nic(name, nics_.nics()));
+  const auto carried = sharing_.of_note(interface->name);
+  if (!carried) return fail(carried.error());
+  if (carried->empty()) return fail(no_such_nic(name, nics_.nics()));
+  return fail(
+      ErrorCode::in_use,
+      fmt::format("nic {} is bound to {} (kernel interface {}), and the host uses it itself ({}): use {} with "
+                  "--share-with-host VNIC; or take that from it first, then bind it to {}",
+                  name, interface->driver, interface->name, some_of(*carried), interface->name, model::dpdk_driver));
+}
+
+Result<void> HostService::check_device(const model::Switch& checked, const model::Nic& nic, bool must_work) const {
+  const std::string problem = why_not_for_dpdk(nic);
+  if (must_work && !problem.empty()) return fail(ErrorCode::unavailable, fmt::format("nic {}: {}", nic.name, problem));
+  const auto device = executor_.device_state(nic.name);
+  if (!device || checked.mtu <= device->mtu) return {};
+  return fail(ErrorCode::invalid,
+              fmt::format("switch {}: its mtu {} is larger than the {} that nic {} takes; give a smaller --mtu, or "
+                          "another NIC",
+                          checked.name, checked.mtu, device->mtu, nic.name));
 }
 
 Result<void> HostService::check_socket(const model::Vnic& checked) const {

@@ -80,6 +80,8 @@ class HostService final : public Service {
   [[nodiscard]] Result<void> start();
   void remove_leftovers();
   [[nodiscard]] Result<void> check_uplink(const model::Switch& checked, bool must_exist) const;
+  [[nodiscard]] Result<void> check_absent_device(const std::string& name) const;
+  [[nodiscard]] Result<void> check_device(const model::Switch& checked, const model::Nic& nic, bool must_work) const;
   [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
   // Refuses a NIC without which the host would lose addresses or routes.
@@ -113,6 +115,7 @@ class HostService final : public Service {
   void view_addresses(VnicView& view) const;
   void view_host_state(VnicView& view) const;
   [[nodiscard]] NicView view_of(const model::Nic& nic) const;
+  void view_device_state(NicView& view) const;
 
   dataplane::Dataplane& dataplane_;
   store::Store& store_;

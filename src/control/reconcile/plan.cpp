@@ -17,6 +17,16 @@ void want_vnic(const model::Switch& on, const model::Vnic& vnic, const std::stri
   }
 }
 
+void want_uplink(const model::Switch& on, const model::Nic& nic, Wanted& wanted) {
+  const model::DriverChoice choice = model::choose_driver(on.driver, nic);
+  if (nic.has_interface()) {
+    wanted.uplinks[nic.name] = {nic.index, nic.carrier, choice};
+    if (!on.share_with_host.empty()) wanted.shares[on.share_with_host] = {on.uplink, nic.index};
+  } else if (nic.driver == model::dpdk_driver) {
+    wanted.uplinks[nic.name] = {nic.index, std::nullopt, choice};
+  }
+}
+
 // One comparison of wanted and actual: what of both is left when the ports that go are closed.
 class Comparison {
  public:
@@ -89,7 +99,7 @@ class Comparison {
       if (is_new && failed(ObjectKind::uplink, nic)) continue;
       if (is_new) steps_.emplace_back(OpenUplink{nic, uplink.index, uplink.choice});
       ActualUplink& opened = left_.uplinks[nic];
-      if (opened.carrier != uplink.carrier) steps_.emplace_back(SetCarrier{nic, uplink.carrier});
+      if (uplink.carrier && opened.carrier != uplink.carrier) steps_.emplace_back(SetCarrier{nic, *uplink.carrier});
     }
     for (const auto& [vnic, plan] : wanted_.guests) {
       if (left_.guests.contains(vnic) || failed(ObjectKind::guest, vnic)) continue;
@@ -168,11 +178,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     position[name] = wanted.layout.size();
     wanted.layout.push_back({name, on.uplink, on.mtu, {}});
     const auto nic = nics.find(on.uplink);
-    if (!on.uplink.empty() && nic != nics.end()) {
-      wanted.uplinks[on.uplink] = {nic->second.index, nic->second.carrier,
-                                   model::choose_driver(on.driver, nic->second)};
-      if (!on.share_with_host.empty()) wanted.shares[on.share_with_host] = {on.uplink, nic->second.index};
-    }
+    if (!on.uplink.empty() && nic != nics.end()) want_uplink(on, nic->second, wanted);
   }
   for (const auto& [name, vnic] : host.vnics) {
     const model::Switch& on = host.switches.at(vnic.switch_name);

@@ -27,9 +27,9 @@ namespace patchbay::reconcile {
 // ---- Wanted ---------------------------------------------------------------------------------------------------------
 
 struct WantedUplink {
-  int index = 0;  // of the interface: another one of the same name is another device
-  bool carrier = false;
-  model::DriverChoice choice;  // how it is to be opened
+  int index = 0;                        // of the interface: another one of the same name is another device
+  std::optional<bool> carrier = false;  // nothing: the data plane knows better than the kernel
+  model::DriverChoice choice = {};      // how it is to be opened
 };
 struct EndpointPlan {
   vhost_user::Role role = vhost_user::Role::listen;
@@ -76,7 +76,8 @@ struct Wanted {
   PlannedLayout layout;
 };
 
-// An uplink whose NIC is not in `nics` is not wanted: it waits for the NIC.
+// An uplink whose NIC is not in `nics` is not wanted: it waits for the NIC. So does one on a PCI device that is not bound
+// for DPDK.
 [[nodiscard]] Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& nics,
                           const std::string& run_dir);
 

@@ -28,7 +28,7 @@ model::Host example_host() {
 }
 
 std::map<std::string, model::Nic> example_nics() {
-  return {{"eth1", {"eth1", 7, {}, 1500, true, true, "", std::nullopt, true}}};
+  return {{"eth1", {"eth1", 7, {}, 1500, true, true, "", std::nullopt, true, std::nullopt}}};
 }
 
 // What the data plane has after all of `steps` succeeded.
@@ -151,7 +151,9 @@ const std::vector<Case>& cases() {
        [](auto& host, auto&) { host.switches.at("sw1").share_with_host = "mgmt"; },
        {"share nic eth1 by mgmt"}},
       {"a NIC that nobody uses",
-       [](auto&, auto& nics) { nics["eth2"] = {"eth2", 9, {}, 1500, true, true, "", std::nullopt, true}; },
+       [](auto&, auto& nics) {
+         nics["eth2"] = {"eth2", 9, {}, 1500, true, true, "", std::nullopt, true, std::nullopt};
+       },
        {}},
   };
   return table;

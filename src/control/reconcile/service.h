@@ -76,9 +76,10 @@ struct ApplyRefusal {
 
 // Desired and actual, together.
 struct NicView {
-  model::Nic nic;
+  model::Nic nic;               // of one that DPDK drives, what the device says; all zeros while it is not open
   std::string switch_name;      // of the External switch on it; empty: none
   model::DriverAttempt driver;  // that an External switch with driver auto would try first, and why
+  std::string state_reason;     // what stands in the way of its use, or how it is used; empty: nothing to say
 };
 struct UplinkView {
   std::string nic;

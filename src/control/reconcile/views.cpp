@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "control/reconcile/host_service.h"
+#include "control/reconcile/pci_nics.h"
 
 namespace patchbay::reconcile {
 namespace {
@@ -64,16 +65,19 @@ UplinkView HostService::view_of_uplink(const model::Switch& on) const {
   const auto failure = failed.find(object);
   const auto found = nics_.nics().find(nic);
   if (found == nics_.nics().end()) {
-    view.state_reason = "no such NIC";
+    const Error absent = no_such_nic(nic, nics_.nics());
+    view.state_reason = absent.code == ErrorCode::not_found ? "no such NIC" : absent.message;
   } else if (failure != failed.end()) {
     view.state_reason = failure->second.message;
-  } else if (!found->second.up) {
+  } else if (!found->second.has_interface() && !executor_.device_state(nic)) {
+    view.state_reason = why_not_for_dpdk(found->second);
+  } else if (found->second.has_interface() && !found->second.up) {
     view.state_reason = fmt::format("the NIC is down: `ip link set {} up`", nic);
-  } else if (!found->second.carrier) {
+  } else if (const model::Nic now = view_of(found->second).nic; !now.carrier) {
     view.state_reason = "no carrier";
   } else {
     view.state = "up";
-    view.state_reason = nic_mtu_phrase(on, found->second);
+    view.state_reason = nic_mtu_phrase(on, now);
   }
   return view;
 }
@@ -184,10 +188,7 @@ void HostService::view_host_state(VnicView& view) const {
 
 Result<NicView> HostService::show_nic(const std::string& name) const {
   const auto found = nics_.nics().find(name);
-  if (found == nics_.nics().end()) {
-    return fail(ErrorCode::not_found,
-                fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", name));
-  }
+  if (found == nics_.nics().end()) return fail(no_such_nic(name, nics_.nics()));
   if (is_host_vnic(name)) {
     return fail(ErrorCode::not_found,
                 fmt::format("{} is a host vnic, not a NIC; see `patchbay vnic show {}`", name, name));
@@ -204,11 +205,30 @@ std::vector<NicView> HostService::list_nics() const {
 }
 
 NicView HostService::view_of(const model::Nic& nic) const {
-  NicView view{nic, "", model::choose_driver(model::UplinkDriver::auto_, nic).attempts.front()};
+  NicView view{nic, "", model::choose_driver(model::UplinkDriver::auto_, nic).attempts.front(), ""};
   for (const auto& [name, on] : state_.host.switches) {
     if (on.uplink == nic.name) view.switch_name = name;
   }
+  if (!nic.has_interface()) view_device_state(view);
   return view;
+}
+
+void HostService::view_device_state(NicView& view) const {
+  const auto& failed = executor_.actual().failed;
+  if (const auto device = executor_.device_state(view.nic.name)) {
+    view.nic.mac = device->mac;
+    view.nic.mtu = device->mtu;
+    view.nic.up = true;
+    view.nic.carrier = device->carrier;
+    view.nic.speed_mbps = device->speed_mbps;
+    view.state_reason = fmt::format("driven by DPDK's {}", device->driver);
+    if (!device->interrupts) view.state_reason += ", which cannot interrupt: its worker never sleeps";
+  } else if (const auto failure = failed.find({ObjectKind::uplink, view.nic.name}); failure != failed.end()) {
+    view.state_reason = failure->second.message;
+  } else {
+    view.state_reason = why_not_for_dpdk(view.nic);
+    if (view.state_reason.empty()) view.state_reason = fmt::format("bound to {}, ready for DPDK", view.nic.driver);
+  }
 }
 
 std::vector<dataplane::WorkerStats> HostService::list_workers() const {

@@ -36,9 +36,16 @@ int first_cpu(const cpu_set_t& cpus) noexcept {
   return 0;
 }
 
-int start(bool huge_pages, int cpu) {
-  std::vector<std::string> words = {"patchbayd", "--no-pci", "--no-telemetry", "--log-level=lib.eal:error",
+int start(bool huge_pages, bool devices, int cpu) {
+  std::vector<std::string> words = {"patchbayd", "--no-telemetry", "--log-level=lib.eal:error",
                                     "--lcores=0@" + std::to_string(cpu)};
+  // Without a list DPDK takes every device that is bound to vfio-pci. This list has one address, which no device has.
+  // DPDK and the device speak of memory by the same addresses: that needs an IOMMU, and neither root nor huge pages.
+  if (devices) {
+    words.insert(words.end(), {"-a", "ffff:ff:1f.7", "--iova-mode=va"});
+  } else {
+    words.emplace_back("--no-pci");
+  }
   // Without huge pages DPDK takes one piece of ordinary memory, which it does not call "in memory"; either way it keeps
   // no file and shares nothing.
   if (huge_pages) {
@@ -57,18 +64,21 @@ Result<std::unique_ptr<Eal>> Eal::create() {
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
   sched_getaffinity(0, sizeof cpus, &cpus);
-  bool huge_pages = huge_pages_free();
-  int started = start(huge_pages, first_cpu(cpus));
-  if (started < 0 && huge_pages) {
-    huge_pages = false;
-    started = start(huge_pages, first_cpu(cpus));
+  const bool huge_pages = huge_pages_free();
+  bool devices = true;
+  int started = start(huge_pages, devices, first_cpu(cpus));
+  if (started < 0 && huge_pages) started = start(false, devices, first_cpu(cpus));
+  if (started < 0) {  // its drivers for PCI may be missing
+    devices = false;
+    started = start(huge_pages, devices, first_cpu(cpus));
+    if (started < 0 && huge_pages) started = start(false, devices, first_cpu(cpus));
   }
   sched_setaffinity(0, sizeof cpus, &cpus);
   if (started < 0) {
     return fail(ErrorCode::internal,
                 std::string("the data plane's memory cannot be set up: ") + rte_strerror(rte_errno));
   }
-  return std::unique_ptr<Eal>(new Eal);
+  return std::unique_ptr<Eal>(new Eal(devices));
 }
 
 Eal::~Eal() {

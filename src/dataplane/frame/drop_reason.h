@@ -18,7 +18,7 @@ enum class DropReason : std::uint8_t {
   same_port,            // the destination is where it came from
   offload_unsupported,  // a 64 KB piece or checksum request of a kind that cannot be completed
   kernel_queue_full,    // a piece larger than a slot of the packet ring, for which the kernel had no room beside it
-  kernel_ring_full,     // the kernel had no room in the packet ring (counted by the kernel)
+  kernel_ring_full,     // the kernel, or the NIC itself, had no room in its receive ring (counted there)
   // Counted at the port that the frame should have left through:
   buffer_full,     // the guest offered no receive buffer and the vnic's buffer is full
   guest_buffer,    // the guest's receive buffers are malformed or too small for the frame

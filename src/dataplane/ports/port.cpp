@@ -18,7 +18,10 @@ PortCounters Port::counters() const noexcept {
 
 void Port::set_fault(PortFault fault) noexcept {
   auto none = PortFault::none;
-  if (!fault_.compare_exchange_strong(none, fault, std::memory_order_acq_rel)) return;
+  if (fault_.compare_exchange_strong(none, fault, std::memory_order_acq_rel)) tell_control();
+}
+
+void Port::tell_control() const noexcept {
   const std::uint64_t one = 1;
   static_cast<void>(!::write(fault_event_fd_, &one, sizeof one));
 }

@@ -82,6 +82,8 @@ class Port {
   // Notes a fault and tells control, once until clear_fault().
   void set_fault(PortFault fault) noexcept;
   void clear_fault() noexcept { fault_.store(PortFault::none, std::memory_order_release); }
+  // Makes control look at this port's state.
+  void tell_control() const noexcept;
   // epoll_ctl with the port's id as data; `operation` as there. Failure means a descriptor that cannot be watched.
   bool watch(int epoll_fd, int operation, int fd, std::uint32_t events) const noexcept;
 

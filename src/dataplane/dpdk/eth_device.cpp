@@ -1,0 +1,235 @@
+// Notice of a device's removal is part of DPDK's experimental interface, and nowhere else to be had.
+#define ALLOW_EXPERIMENTAL_API
+#include "dataplane/dpdk/eth_device.h"
+
+#include <fmt/format.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_vfio.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace patchbay::dataplane::dpdk {
+namespace {
+
+constexpr std::uint16_t queue = 0;  // the only one; a queue for each guest comes with VMq
+constexpr std::uint16_t mtu_wished = 9000;
+constexpr std::uint32_t overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2 * RTE_VLAN_HLEN;
+constexpr std::uint16_t room_usual = RTE_MBUF_DEFAULT_DATAROOM;
+// Both rings full, a burst in the worker's hands each way, and what a burst of large frames is being copied into.
+constexpr unsigned mbufs = EthDevice::receive_descriptors + EthDevice::transmit_descriptors + 512;
+
+int on_link_event(std::uint16_t port, rte_eth_event_type, void* listener, void*) {
+  rte_eth_link link = {};
+  if (rte_eth_link_get_nowait(port, &link) != 0) return 0;
+  static_cast<EthDevice::Listener*>(listener)->on_link_changed(link.link_status == RTE_ETH_LINK_UP);
+  return 0;
+}
+
+int on_removal_event(std::uint16_t, rte_eth_event_type, void* listener, void*) {
+  static_cast<EthDevice::Listener*>(listener)->on_device_gone();
+  return 0;
+}
+
+void on_device_event(const char*, rte_dev_event_type event, void* listener) {
+  if (event == RTE_DEV_EVENT_REMOVE) static_cast<EthDevice::Listener*>(listener)->on_device_gone();
+}
+
+// 0, or a negative errno value: DPDK has both ways to say what went wrong.
+int error_of(int result) noexcept {
+  if (result >= 0) return 0;
+  return result == -1 && rte_errno != 0 ? rte_errno : -result;
+}
+
+}  // namespace
+
+tl::unexpected<Error> EthDevice::failed(const char* what, int error) const {
+  const bool memory = error == ENOMEM;
+  return fail(memory ? ErrorCode::no_resource : ErrorCode::unavailable,
+              fmt::format("nic {}: {} failed: {}", address_, what, rte_strerror(error)));
+}
+
+Result<std::unique_ptr<EthDevice>> EthDevice::create(const Eal& eal, const std::string& address, Listener& listener) {
+  if (!eal.has_devices()) {
+    return fail(ErrorCode::unavailable,
+                fmt::format("nic {}: DPDK's support for PCI devices is not installed: install the DPDK drivers "
+                            "(package libdpdk-dev, or librte-meta-all) and start patchbayd again",
+                            address));
+  }
+  std::unique_ptr<EthDevice> device(new EthDevice(address, listener));
+  if (auto ok = device->probe(); !ok) return fail(ok.error());
+  if (auto ok = device->set_up(); !ok) return fail(ok.error());
+  return device;
+}
+
+Result<void> EthDevice::probe() {
+  // DPDK looks for VFIO once, when it starts; its modules may have been loaded since.
+  if (rte_vfio_is_enabled("vfio") == 0) static_cast<void>(rte_vfio_enable("vfio"));
+  const int probed = rte_dev_probe(address_.c_str());
+  if (probed != 0 || rte_eth_dev_get_port_by_name(address_.c_str(), &port_) != 0) {
+    return fail(
+        ErrorCode::unavailable,
+        fmt::format("nic {}: DPDK cannot open it ({}); it must be bound to vfio-pci, be of a kind that DPDK has "
+                    "a driver for, and be used by no other program: see the log and docs/operations/dpdk-nic.md",
+                    address_, rte_strerror(probed < 0 ? -probed : ENODEV)));
+  }
+  rte_eth_dev_info info = {};
+  if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) {
+    return failed("asking for its properties", error_of(error));
+  }
+  device_ = info.device;
+  return {};
+}
+
+Result<void> EthDevice::set_up() {
+  rte_eth_dev_info info = {};
+  if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) {
+    return failed("asking for its properties", error_of(error));
+  }
+  driver_ = info.driver_name;
+  rte_ether_addr mac = {};
+  if (rte_eth_macaddr_get(port_, &mac) == 0) mac_ = MacAddr::from_wire(mac.addr_bytes);
+  mtu_ = std::min({mtu_wished, info.max_mtu});
+  if (info.max_rx_pktlen > overhead) {
+    mtu_ = static_cast<std::uint16_t>(std::min<std::uint32_t>(mtu_, info.max_rx_pktlen - overhead));
+  }
+  scatters_ = (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) != 0 &&
+              (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
+  const auto room =
+      scatters_ ? room_usual : static_cast<std::uint16_t>(std::max<std::uint32_t>(room_usual, mtu_ + overhead));
+  auto pool = MbufPool::create(address_, mbufs, room);
+  if (!pool) return fail(pool.error());
+  pool_.emplace(std::move(*pool));
+  if (auto ok = configure(info); !ok) return ok;
+  if (auto ok = set_up_queues(info); !ok) return ok;
+  listen();
+  return start();
+}
+
+Result<void> EthDevice::configure(const rte_eth_dev_info& info) {
+  rte_eth_conf config = {};
+  config.rxmode.mtu = mtu_;
+  // A driver whose frames fit one mbuf may be faster; these may not fit.
+  if (scatters_ && mtu_ + overhead > room_usual) {
+    config.rxmode.offloads = RTE_ETH_RX_OFFLOAD_SCATTER;
+    config.txmode.offloads = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+  }
+  tells_link_ = info.dev_flags != nullptr && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+  config.intr_conf.lsc = tells_link_ ? 1 : 0;
+  config.intr_conf.rmv = info.dev_flags != nullptr && (*info.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0 ? 1 : 0;
+  // Not every driver that has no receive interrupts says so here: the descriptor tells in the end.
+  config.intr_conf.rxq = 1;
+  int error = rte_eth_dev_configure(port_, 1, 1, &config);
+  if (error != 0) {
+    config.intr_conf.rxq = 0;
+    error = rte_eth_dev_configure(port_, 1, 1, &config);
+  }
+  if (error != 0) return failed("its configuration", error_of(error));
+  return {};
+}
+
+Result<void> EthDevice::set_up_queues(const rte_eth_dev_info& info) {
+  std::uint16_t receive_size = receive_descriptors;
+  std::uint16_t transmit_size = transmit_descriptors;
+  if (const int error = rte_eth_dev_adjust_nb_rx_tx_desc(port_, &receive_size, &transmit_size); error != 0) {
+    return failed("choosing the length of its rings", error_of(error));
+  }
+  const int node = rte_eth_dev_socket_id(port_);
+  const auto socket = static_cast<unsigned>(node);  // -1: any
+  rte_eth_rxconf receive = info.default_rxconf;
+  receive.offloads = 0;
+  if (const int error = rte_eth_rx_queue_setup(port_, queue, receive_size, socket, &receive, pool()); error != 0) {
+    return failed("setting its receive queue up", error_of(error));
+  }
+  rte_eth_txconf transmit = info.default_txconf;
+  transmit.offloads = 0;
+  if (const int error = rte_eth_tx_queue_setup(port_, queue, transmit_size, socket, &transmit); error != 0) {
+    return failed("setting its transmit queue up", error_of(error));
+  }
+  return {};
+}
+
+void EthDevice::listen() {
+  rte_eth_dev_callback_register(port_, RTE_ETH_EVENT_INTR_LSC, on_link_event, &listener_);
+  rte_eth_dev_callback_register(port_, RTE_ETH_EVENT_INTR_RMV, on_removal_event, &listener_);
+  rte_dev_event_callback_register(address_.c_str(), on_device_event, &listener_);
+  listens_ = true;
+}
+
+void EthDevice::stop_listening() noexcept {
+  // They refuse while DPDK's interrupt thread is inside of the callback, which takes a moment.
+  while (rte_eth_dev_callback_unregister(port_, RTE_ETH_EVENT_INTR_LSC, on_link_event, &listener_) == -EAGAIN ||
+         rte_eth_dev_callback_unregister(port_, RTE_ETH_EVENT_INTR_RMV, on_removal_event, &listener_) == -EAGAIN ||
+         rte_dev_event_callback_unregister(address_.c_str(), on_device_event, &listener_) == -EAGAIN) {
+    sched_yield();
+  }
+  listens_ = false;
+}
+
+Result<void> EthDevice::start() {
+  if (const int error = rte_eth_dev_start(port_); error != 0) return failed("starting it", error_of(error));
+  // Drivers that receive everything anyway (rings, for one) have no switch for it.
+  if (const int error = rte_eth_promiscuous_enable(port_); error != 0 && error != -ENOTSUP) {
+    return failed("asking for all frames", error_of(error));
+  }
+  const int filters = rte_eth_dev_get_vlan_offload(port_);
+  if (filters > 0 && (filters & RTE_ETH_VLAN_FILTER_OFFLOAD) != 0) {
+    return fail(ErrorCode::unavailable,
+                fmt::format("nic {}: its driver {} does not let go of its VLAN filter; use another NIC, or its kernel "
+                            "driver",
+                            address_, driver_));
+  }
+  interrupt_fd_ = rte_eth_dev_rx_intr_ctl_q_get_fd(port_, queue);
+  // A descriptor alone is no proof that the driver can arm it.
+  if (interrupt_fd_ >= 0 && rte_eth_dev_rx_intr_enable(port_, queue) != 0) interrupt_fd_ = -1;
+  if (interrupt_fd_ >= 0) disarm_interrupt();
+  return {};
+}
+
+EthDevice::~EthDevice() {
+  if (device_ == nullptr) return;
+  if (listens_) stop_listening();
+  static_cast<void>(rte_eth_dev_stop(port_));
+  static_cast<void>(rte_eth_dev_close(port_));  // gives the mbufs in its rings back to the pool
+  static_cast<void>(rte_dev_remove(device_));
+}
+
+std::size_t EthDevice::receive(std::span<rte_mbuf*> received) noexcept {
+  return rte_eth_rx_burst(port_, queue, received.data(), static_cast<std::uint16_t>(received.size()));
+}
+
+std::size_t EthDevice::send(std::span<rte_mbuf*> sent) noexcept {
+  return rte_eth_tx_burst(port_, queue, sent.data(), static_cast<std::uint16_t>(sent.size()));
+}
+
+std::optional<bool> EthDevice::has_room(std::uint16_t frames) const noexcept {
+  const int status = rte_eth_tx_descriptor_status(port_, queue, frames);
+  if (status < 0) return std::nullopt;
+  return status != RTE_ETH_TX_DESC_FULL;
+}
+
+void EthDevice::arm_interrupt() noexcept {
+  static_cast<void>(rte_eth_dev_rx_intr_enable(port_, queue));
+}
+
+void EthDevice::disarm_interrupt() noexcept {
+  static_cast<void>(rte_eth_dev_rx_intr_disable(port_, queue));
+}
+
+EthDevice::Link EthDevice::link() const noexcept {
+  rte_eth_link link = {};
+  if (rte_eth_link_get_nowait(port_, &link) != 0 || link.link_status != RTE_ETH_LINK_UP) return {};
+  const bool known = link.link_speed != RTE_ETH_SPEED_NUM_NONE && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN;
+  return {true, known ? std::optional(link.link_speed) : std::nullopt};
+}
+
+std::uint64_t EthDevice::missed() const noexcept {
+  rte_eth_stats statistics = {};
+  return rte_eth_stats_get(port_, &statistics) == 0 ? statistics.imissed + statistics.rx_nombuf : 0;
+}
+
+}  // namespace patchbay::dataplane::dpdk

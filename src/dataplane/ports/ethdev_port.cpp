@@ -1,0 +1,243 @@
+#include "dataplane/ports/ethdev_port.h"
+
+#include <rte_mbuf.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/byte_order.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+constexpr std::size_t addresses = 12;
+constexpr std::uint32_t frame_size_min = 60;  // without FCS: shorter ones are filled up with zeros
+// Drivers judge the room in a ring by single descriptors, not all of which they keep account of: every so many passes
+// the truth is found out by sending.
+constexpr unsigned passes_between_trials = 16;
+
+std::uint8_t* bytes_of(const rte_mbuf& mbuf) noexcept {
+  return static_cast<std::uint8_t*>(mbuf.buf_addr) + mbuf.data_off;
+}
+
+// Writes a frame into a chain of mbufs, which grows as needed.
+class Writer {
+ public:
+  Writer(rte_mempool* pool, rte_mbuf& first) noexcept : pool_(pool), first_(first), last_(&first) {}
+
+  [[nodiscard]] bool append(const std::uint8_t* data, std::size_t size) noexcept {
+    while (size != 0) {
+      if (room() == 0 && !grow()) return false;
+      const std::size_t part = std::min(size, room());
+      std::memcpy(bytes_of(*last_) + last_->data_len, data, part);
+      added(part);
+      data += part;
+      size -= part;
+    }
+    return true;
+  }
+  // Only for what fits the first mbuf.
+  void append_zeros(std::size_t size) noexcept {
+    std::memset(bytes_of(*last_) + last_->data_len, 0, size);
+    added(size);
+  }
+
+ private:
+  [[nodiscard]] std::size_t room() const noexcept {
+    return std::size_t{last_->buf_len} - last_->data_off - last_->data_len;
+  }
+  [[nodiscard]] bool grow() noexcept {
+    rte_mbuf* const next = rte_pktmbuf_alloc(pool_);
+    if (next == nullptr) return false;
+    last_->next = next;
+    last_ = next;
+    ++first_.nb_segs;
+    return true;
+  }
+  void added(std::size_t size) noexcept {
+    last_->data_len = static_cast<std::uint16_t>(last_->data_len + size);
+    first_.pkt_len += static_cast<std::uint32_t>(size);
+  }
+
+  rte_mempool* pool_;
+  rte_mbuf& first_;
+  rte_mbuf* last_;
+};
+
+// The frame in `mbuf`: its head where it lies, unless the driver cut it inside of what decisions look at.
+void describe(rte_mbuf& mbuf, Frame& frame, std::array<std::uint8_t, head_size_max>& head,
+              std::array<Segment, segments_max>& segments) noexcept {
+  frame = Frame{};
+  frame.size = mbuf.pkt_len;
+  if ((mbuf.ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
+    frame.tag_tpid = tpid_8021q;
+    frame.tag_tci = mbuf.vlan_tci;
+  }
+  const rte_mbuf* at = &mbuf;
+  std::uint32_t skip = mbuf.data_len;  // bytes of `at` that are in the head
+  frame.head = bytes_of(mbuf);
+  frame.head_size = mbuf.data_len;
+  if (mbuf.nb_segs > 1 && mbuf.data_len < head_size_max) {
+    frame.head = head.data();
+    frame.head_size = 0;
+    for (skip = 0; at != nullptr; at = at->next, skip = 0) {
+      skip = std::min<std::uint32_t>(at->data_len, static_cast<std::uint32_t>(head.size()) - frame.head_size);
+      std::memcpy(head.data() + frame.head_size, bytes_of(*at), skip);
+      frame.head_size += skip;
+      if (skip < at->data_len || at->next == nullptr) break;
+    }
+  }
+  frame.rest = segments.data();
+  for (; at != nullptr; at = at->next, skip = 0) {
+    if (at->data_len == skip) continue;
+    if (frame.rest_count == segments.size()) return drop(frame, DropReason::oversize);
+    segments[frame.rest_count++] = {bytes_of(*at) + skip, at->data_len - skip};
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_fd, const dpdk::Eal& eal,
+                                                     const std::string& address) {
+  std::unique_ptr<EthdevPort> port(new EthdevPort(id, fault_event_fd));
+  auto device = dpdk::EthDevice::create(eal, address, *port);
+  if (!device) return fail(device.error());
+  port->device_ = std::move(*device);
+  if (!port->device_->tells_link()) return port;
+  // The link may change between the question and the note: the interrupt thread's word must not be overwritten by an
+  // older one.
+  for (bool noted = !port->device_->link().up; noted != port->device_->link().up;) {
+    noted = !noted;
+    port->carrier_.store(noted, std::memory_order_relaxed);
+  }
+  return port;
+}
+
+EthdevPort::~EthdevPort() {
+  complete(0);
+}
+
+std::size_t EthdevPort::receive(Burst& burst) noexcept {
+  if (full_) look_for_room();
+  if (received_count_ == 0) received_count_ = device_->receive(received_);
+  for (std::size_t i = 0; i < received_count_; ++i) {
+    describe(*received_[i], burst.frames[i], burst.heads[i], burst.segments[i]);
+  }
+  return received_count_;
+}
+
+// Frames from the wire never wait for anything, so all mbufs of the burst go back, whatever `count` is.
+void EthdevPort::complete(std::size_t) noexcept {
+  if (received_count_ != 0) rte_pktmbuf_free_bulk(received_.data(), static_cast<unsigned>(received_count_));
+  received_count_ = 0;
+}
+
+bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
+  Writer writer(device_->pool(), to);
+  if (frame.tag_tpid != 0) {
+    std::uint8_t tag[vlan_tag_size];
+    store_be16(tag, frame.tag_tpid);
+    store_be16(tag + 2, frame.tag_tci);
+    if (!writer.append(frame.head, addresses) || !writer.append(tag, sizeof tag) ||
+        !writer.append(frame.head + addresses, frame.head_size - addresses)) {
+      return false;
+    }
+  } else if (!writer.append(frame.head, frame.head_size)) {
+    return false;
+  }
+  for (std::size_t i = 0; i < frame.rest_count; ++i) {
+    if (!writer.append(frame.rest[i].data, frame.rest[i].size)) return false;
+  }
+  if (to.pkt_len < frame_size_min) writer.append_zeros(frame_size_min - to.pkt_len);
+  return true;
+}
+
+// How many of the first frames are in `sending_` now: all, unless one is too large for the device or the pool is empty.
+std::size_t EthdevPort::copy_all(std::span<const Frame> frames) noexcept {
+  const std::uint32_t size_max = device_->mtu() + static_cast<std::uint32_t>(ethernet_header_size);
+  std::size_t count = 0;
+  while (count < frames.size() && frames[count].size <= size_max) ++count;
+  if (rte_pktmbuf_alloc_bulk(device_->pool(), sending_.data(), static_cast<unsigned>(count)) != 0) return 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (copy(frames[i], *sending_[i])) continue;
+    rte_pktmbuf_free_bulk(&sending_[i], static_cast<unsigned>(count - i));
+    return i;
+  }
+  return count;
+}
+
+std::size_t EthdevPort::send(std::span<const Frame> frames) noexcept {
+  if (!carrier_.load(std::memory_order_relaxed)) {
+    count_drop(DropReason::not_connected, frames.size());
+    return frames.size();
+  }
+  if (full_) return 0;  // those that wait already come first
+  std::size_t done = 0;
+  while (done < frames.size()) {
+    const auto left = frames.subspan(done, std::min(frames.size() - done, burst_max));
+    const std::size_t copied = copy_all(left);
+    const std::size_t sent = copied == 0 ? 0 : device_->send({sending_.data(), copied});
+    if (sent < copied) rte_pktmbuf_free_bulk(&sending_[sent], static_cast<unsigned>(copied - sent));
+    for (const Frame& frame : left.first(sent)) count_egress(frame.size);
+    done += sent;
+    if (sent == left.size()) continue;
+    const bool too_large = sent == copied && left[sent].size > device_->mtu() + ethernet_header_size;
+    if (!too_large) {
+      full_ = true;
+      passes_full_ = 0;
+      break;
+    }
+    count_drop(DropReason::uplink_refused);
+    ++done;
+  }
+  return done;
+}
+
+void EthdevPort::look_for_room() noexcept {
+  const auto room = device_->has_room(burst_max);
+  if (room.value_or(true) || ++passes_full_ % passes_between_trials == 0) full_ = false;
+}
+
+bool EthdevPort::prepare_sleep() noexcept {
+  if (full() || received_count_ != 0 || device_->interrupt_fd() < 0) return true;
+  if (!armed_) device_->arm_interrupt();
+  armed_ = true;
+  received_count_ = device_->receive(received_);  // what came before it was armed does not interrupt
+  return received_count_ != 0;
+}
+
+void EthdevPort::woke() noexcept {
+  if (armed_) device_->disarm_interrupt();
+  armed_ = false;
+}
+
+void EthdevPort::attach(int epoll_fd) noexcept {
+  epoll_fd_ = epoll_fd;
+  if (device_->interrupt_fd() < 0) return;
+  // Edge-triggered: each interrupt wakes, and nobody has to read it.
+  watch(epoll_fd_, EPOLL_CTL_ADD, device_->interrupt_fd(),
+        static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET));
+}
+
+void EthdevPort::detach() noexcept {
+  if (device_->interrupt_fd() >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, device_->interrupt_fd(), 0);
+  epoll_fd_ = -1;
+}
+
+std::optional<DeviceState> EthdevPort::device_state() const {
+  const auto link = device_->link();
+  return DeviceState{device_->driver(), device_->mac(),  device_->mtu(),
+                     link.up,           link.speed_mbps, device_->interrupt_fd() >= 0};
+}
+
+void EthdevPort::on_link_changed(bool up) noexcept {
+  carrier_.store(up, std::memory_order_relaxed);
+  tell_control();
+}
+
+void EthdevPort::on_device_gone() noexcept {
+  set_fault(PortFault::device_gone);
+}
+
+}  // namespace patchbay::dataplane

@@ -1,0 +1,216 @@
+// An ethdev without hardware: DPDK's net_ring, a cable from its transmit queue to its own receive queue. What a real
+// device does beyond that (interrupts, carrier, removal) is tested on an emulated NIC, in the integration tests.
+#include "dataplane/ports/ethdev_port.h"
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "tests/support/frames.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+using test::ethernet;
+
+constexpr const char* vm = "02:00:00:00:00:01";
+constexpr const char* wire = "02:aa:00:00:00:01";
+constexpr std::size_t ring_frames = 1023;  // that net_ring's ring of 1024 takes
+
+class EthdevPortTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto started = dpdk::Eal::create();
+    ASSERT_TRUE(started) << started.error().message;
+    eal_ = std::move(*started);
+  }
+  static void TearDownTestSuite() { eal_.reset(); }
+
+  void SetUp() override { open(); }
+
+  void open() {
+    auto opened = EthdevPort::open(PortId{1}, event_.get(), *eal_, "net_ring0");
+    ASSERT_TRUE(opened) << opened.error().message;
+    port_ = std::move(*opened);
+  }
+
+  // A frame whose first `head` bytes are the head and whose rest lies in pieces of `piece` bytes.
+  Frame frame(const std::string& bytes, std::uint16_t vid, std::size_t head = head_size_max,
+              std::size_t piece = 65536) {
+    auto& kept = kept_.emplace_back(std::vector<std::uint8_t>(bytes.begin(), bytes.end()));
+    Frame made;
+    made.head = kept.data();
+    made.size = static_cast<std::uint32_t>(kept.size());
+    made.head_size = static_cast<std::uint32_t>(std::min(head, kept.size()));
+    if (vid != 0) made.tag_tpid = tpid_8021q;
+    made.tag_tci = vid;
+    auto& pieces = pieces_.emplace_back();
+    for (std::size_t at = made.head_size; at < kept.size(); at += piece) {
+      pieces.push_back({kept.data() + at, static_cast<std::uint32_t>(std::min(piece, kept.size() - at))});
+    }
+    made.rest = pieces.data();
+    made.rest_count = static_cast<std::uint16_t>(pieces.size());
+    return made;
+  }
+
+  // The bytes of the one frame that waits, and whether it came in several pieces.
+  std::string receive_one(bool* in_pieces = nullptr) {
+    const std::size_t count = port_->receive(burst_);
+    EXPECT_EQ(count, 1U);
+    if (count != 1) return {};
+    const Frame& got = burst_.frames[0];
+    std::string bytes(reinterpret_cast<const char*>(got.head), got.head_size);
+    for (std::size_t i = 0; i < got.rest_count; ++i) {
+      bytes.append(reinterpret_cast<const char*>(got.rest[i].data), got.rest[i].size);
+    }
+    EXPECT_EQ(bytes.size(), got.size);
+    if (in_pieces != nullptr) *in_pieces = got.rest_count != 0;
+    port_->complete(1);
+    return bytes;
+  }
+
+  static inline std::unique_ptr<dpdk::Eal> eal_;
+  UniqueFd event_{eventfd(0, EFD_NONBLOCK)};
+  std::vector<std::vector<std::uint8_t>> kept_;
+  std::vector<std::vector<Segment>> pieces_;
+  std::unique_ptr<EthdevPort> port_;
+  Burst burst_;
+};
+
+TEST_F(EthdevPortTest, carries_frames_of_every_size_and_shape) {
+  struct Case {
+    const char* name;
+    std::size_t payload;
+    std::size_t head;
+    std::size_t piece;
+    bool in_pieces;  // on arrival
+  };
+  constexpr std::array cases = {
+      Case{"the shortest that needs no filling", 46, 128, 65536, false},
+      Case{"head only", 114, 128, 65536, false},
+      Case{"one byte after the head", 115, 128, 65536, false},
+      Case{"usual MTU", 1500, 128, 65536, false},
+      Case{"as many pieces as a frame may have", 1500, 128, 22, false},
+      Case{"just fits an mbuf", 2048 - 14, 128, 65536, false},
+      Case{"one byte more than an mbuf", 2048 - 13, 128, 65536, true},
+      Case{"jumbo", 9000, 128, 65536, true},
+      Case{"jumbo in pieces that end anywhere", 9000, 100, 333, true},
+  };
+  for (const Case& one : cases) {
+    std::string sent = ethernet(wire, vm, "", one.payload);
+    for (std::size_t i = 14; i < sent.size(); ++i) sent[i] = static_cast<char>(i * 7);
+    const Frame out = frame(sent, 0, one.head, one.piece);
+    ASSERT_EQ(port_->send({&out, 1}), 1U) << one.name;
+    bool in_pieces = false;
+    EXPECT_EQ(receive_one(&in_pieces), sent) << one.name;
+    EXPECT_EQ(in_pieces, one.in_pieces) << one.name;
+  }
+  EXPECT_EQ(port_->counters().egress.frames, cases.size());
+}
+
+TEST_F(EthdevPortTest, puts_the_tag_behind_the_addresses) {
+  for (const std::size_t payload : {46U, 1500U, 2030U, 9000U}) {
+    std::string untagged = ethernet(wire, vm, "", payload);
+    std::string tagged = ethernet(wire, vm, test::tag(101), payload);
+    const Frame out = frame(untagged, 101);
+    ASSERT_EQ(port_->send({&out, 1}), 1U);
+    EXPECT_EQ(receive_one(), tagged) << payload;
+  }
+  EXPECT_EQ(port_->counters().egress.bytes, 46U + 1500 + 2030 + 9000 + 4 * 14) << "the tag is not counted";
+}
+
+TEST_F(EthdevPortTest, fills_short_frames_up_with_zeros) {
+  for (const std::uint16_t vid : {std::uint16_t{0}, std::uint16_t{101}}) {
+    const std::string sent = ethernet(wire, vm, "", 1);
+    const Frame out = frame(sent, vid);
+    ASSERT_EQ(port_->send({&out, 1}), 1U);
+    std::string expected = ethernet(wire, vm, vid == 0 ? "" : test::tag(vid), 1);
+    expected.resize(60, '\0');
+    EXPECT_EQ(receive_one(), expected) << vid;
+  }
+}
+
+TEST_F(EthdevPortTest, leaves_what_the_ring_does_not_take) {
+  const Frame out = frame(ethernet(wire, vm, "", 100), 0);
+  const std::vector<Frame> burst(burst_max, out);
+  std::size_t sent = 0;
+  while (!port_->full()) {
+    const std::size_t taken = port_->send(burst);
+    ASSERT_EQ(taken == burst.size(), !port_->full());
+    sent += taken;
+  }
+  EXPECT_EQ(sent, ring_frames);
+  EXPECT_EQ(port_->counters().egress.frames, sent);
+  EXPECT_EQ(port_->send(burst), 0U) << "those that wait come first";
+  EXPECT_TRUE(port_->prepare_sleep()) << "nothing would wake the worker when there is room";
+  std::size_t received = port_->receive(burst_);
+  EXPECT_FALSE(port_->full()) << "looked at in each pass";
+  port_->complete(received);
+  EXPECT_EQ(port_->send(burst), received);
+  sent += received;
+  while (const std::size_t count = port_->receive(burst_)) {
+    received += count;
+    port_->complete(count);
+  }
+  EXPECT_EQ(received, sent);
+  const auto counters = port_->counters();
+  EXPECT_EQ(counters.egress.frames, sent);
+  for (const auto drops : counters.drops) EXPECT_EQ(drops, 0U);
+}
+
+TEST_F(EthdevPortTest, refuses_what_is_too_large_alone) {
+  const std::array burst = {frame(ethernet(wire, vm, "", 100), 0), frame(ethernet(wire, vm, "", 9001), 0),
+                            frame(ethernet(wire, vm, "", 9000), 101)};
+  EXPECT_EQ(port_->send(burst), 3U);
+  const auto counters = port_->counters();
+  EXPECT_EQ(counters.egress.frames, 2U);
+  EXPECT_EQ(counters.drops[static_cast<std::size_t>(DropReason::uplink_refused)], 1U);
+  EXPECT_EQ(port_->receive(burst_), 2U);
+  port_->complete(2);
+}
+
+TEST_F(EthdevPortTest, keeps_every_buffer_over_many_rounds) {
+  // More large frames than the pool has buffers: one that is lost each time would be missed.
+  const Frame out = frame(ethernet(wire, vm, "", 9000), 7);
+  const std::vector<Frame> burst(burst_max, out);
+  for (int round = 0; round < 300; ++round) {
+    ASSERT_EQ(port_->send(burst), burst.size()) << round;
+    ASSERT_EQ(port_->receive(burst_), burst.size()) << round;
+    port_->complete(burst.size());
+  }
+}
+
+TEST_F(EthdevPortTest, is_opened_again_after_it_was_closed_with_frames_in_its_hands) {
+  const Frame out = frame(ethernet(wire, vm, "", 9000), 0);
+  for (int round = 0; round < 10; ++round) {
+    const std::vector<Frame> burst(burst_max, out);
+    EXPECT_EQ(port_->send(burst), burst.size());
+    EXPECT_EQ(port_->receive(burst_), burst.size());  // and not completed
+    port_.reset();
+    open();
+  }
+}
+
+TEST_F(EthdevPortTest, says_what_its_device_is_and_that_it_cannot_interrupt) {
+  const DeviceState state = *port_->device_state();
+  EXPECT_EQ(state.driver, "net_ring");
+  EXPECT_EQ(state.mtu, 9000);
+  EXPECT_TRUE(state.carrier);
+  EXPECT_FALSE(state.interrupts);
+  EXPECT_TRUE(port_->prepare_sleep()) << "the worker must stay awake";
+}
+
+TEST_F(EthdevPortTest, names_a_device_that_is_not_there) {
+  const auto opened = EthdevPort::open(PortId{2}, event_.get(), *eal_, "0000:00:1f.7");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::unavailable);
+  EXPECT_NE(opened.error().message.find("nic 0000:00:1f.7"), std::string::npos) << opened.error().message;
+  EXPECT_NE(opened.error().message.find("vfio-pci"), std::string::npos) << opened.error().message;
+}
+
+}  // namespace
+}  // namespace patchbay::dataplane

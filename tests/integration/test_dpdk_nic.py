@@ -1,0 +1,231 @@
+"""A PCI NIC that is bound for DPDK as uplink: an emulated Intel 82576 in an appliance, driven by DPDK's own driver."""
+
+import pytest
+from conftest import lab_name
+from lab import image
+from lab.appliance import SETPRIV, Appliance, Nic, check_idle
+from lab.lab import Lab
+from lab.proc import wait_until
+from lab.rawport import RawPort
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Dot1Q, Ether
+
+WIRE = "10.0.9.1"
+HOST = "10.0.9.2"  # of the host vnic without a VLAN
+TAGGED_HOST = "10.1.9.2"  # of the host vnic in VLAN 101
+TAGGED_PEER = "10.1.9.1"  # a machine in VLAN 101 that only scapy plays
+PEER_MAC = "02:00:00:00:03:01"
+HOST_MAC, TAGGED_MAC = "02:00:00:00:04:01", "02:00:00:00:04:02"
+USER = "800"
+ANSWER_S = 30.0  # a guest under TCG that negotiates its link
+
+
+class Bed:
+    """The appliance, one switch on its NIC, and what the wire sends and sees."""
+
+    def __init__(self, appliance):
+        self.appliance = appliance
+        self.daemon = appliance.daemon
+        self.nic = appliance.nics[0]
+        self.wire = self.nic.netns
+        self.lab = appliance.lab
+
+    def reset(self):
+        """The NIC bound to vfio-pci and its switch `lan` with two host vnics up, whatever the last test left."""
+        if not self.appliance.present(self.nic):
+            self.appliance.plug_again(self.nic)
+            wait_until(lambda: self.appliance.present(self.nic), "the NIC to be back", ANSWER_S)
+        self.appliance.set_link(self.nic, up=True)
+        if not self.daemon.running():
+            self.daemon.start()
+        if self.appliance.driver(self.nic) != "vfio-pci":
+            self.appliance.bind(self.nic, "vfio-pci")
+        if not self.daemon.json("switch", "list"):
+            self.daemon.do("switch", "create", "lan", "--external", self.nic.pci, "--mtu", 9000)
+            self.daemon.do("vnic", "create", "mgmt", "--switch", "lan", "--host", "--mac", HOST_MAC)
+            self.daemon.do("vnic", "create", "h101", "--switch", "lan", "--host", "--vlan", 101, "--mac", TAGGED_MAC)
+            self.appliance.run(f"ip addr add {HOST}/24 dev mgmt; ip addr add {TAGGED_HOST}/24 dev h101; "
+                               f"/usr/sbin/ip neigh replace {TAGGED_PEER} lladdr {PEER_MAC} dev h101")
+        self.wait_answer()
+
+    def answers(self):
+        return self.wire.ping(HOST)
+
+    def wait_answer(self, what="an answer from inside"):
+        wait_until(self.answers, what, ANSWER_S)
+
+    def uplink(self):
+        return self.daemon.json("switch", "show", "lan")["uplink"]
+
+    def show(self):
+        return self.daemon.json("nic", "show", self.nic.pci)
+
+    def counts(self):
+        """(frames from the wire, frames to it) as (Patchbay, the tap outside) counted them, and the drops."""
+        counters = self.uplink()["counters"]
+        tap = self.wire.statistics(self.nic.wire)
+        return ((counters["from_wire"]["frames"], counters["to_wire"]["frames"]),
+                (tap["tx_packets"], tap["rx_packets"]), counters["drops"])
+
+    @staticmethod
+    def echo(raw, size):
+        """The answer to an echo request whose IP packet has `size` bytes, sent with scapy in VLAN 101."""
+        request = (Ether(src=PEER_MAC, dst=TAGGED_MAC) / Dot1Q(vlan=101) / IP(src=TAGGED_PEER, dst=TAGGED_HOST)
+                   / ICMP(id=size, seq=1) / bytes(size - 28))
+        raw.send(request)
+        return raw.receive(lambda frame: frame[:6] == bytes.fromhex(PEER_MAC.replace(":", "")), 1, ANSWER_S)
+
+
+@pytest.fixture(scope="module")
+def appliance(igb_qemu):
+    with Lab.create(lab_name("dpdk"), own_host=False) as lab:
+        made = Appliance.create(lab, [Nic(lab.add_netns("wire"), "wire0", "igb")],
+                                files={SETPRIV: image.program("setpriv")})
+        made.nics[0].netns.set_ip(made.nics[0].wire, WIRE)
+        made.set_huge_pages(64)
+        made.daemon.start()
+        yield made
+
+
+@pytest.fixture
+def bed(appliance):
+    made = Bed(appliance)
+    made.reset()
+    return made
+
+
+def refused(done, *words):
+    """`done` was refused with one sentence that has all the words."""
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done
+    for word in words:
+        assert word in done.stderr, done.stderr
+    return True
+
+
+def test_a_device_says_what_it_needs_before_it_can_be_used(appliance):
+    nic, daemon = appliance.nics[0], appliance.daemon
+    create = ("switch", "create", "lan", "--external", nic.pci)
+    assert appliance.driver(nic) is None
+    shown = daemon.json("nic", "show", nic.pci)
+    assert shown["mac"] is None and shown["pci"]["id"] == "8086:10c9" and shown["pci"]["driver"] is None
+    assert "vfio-pci" in shown["state_reason"]
+    assert refused(daemon.cli(*create), nic.pci, "no driver", "vfio-pci")
+    appliance.bind(nic, "igb")
+    eth = appliance.interface(nic)
+    wait_until(lambda: eth in [each["name"] for each in daemon.json("nic", "list")], f"{eth} in the list")
+    assert refused(daemon.cli(*create), nic.pci, f"bound to igb (kernel interface {eth})", f"use {eth}", "vfio-pci")
+    assert refused(daemon.cli("nic", "show", nic.pci), f"use {eth}")
+    appliance.run(f"/usr/sbin/ip link set {eth} up && ip addr add 192.0.2.10/24 dev {eth}")
+    assert refused(daemon.cli(*create), nic.pci, eth, "192.0.2.10/24", "--share-with-host", "vfio-pci")
+    assert daemon.json("nic", "show", eth)["pci"]["address"] == nic.pci
+    appliance.bind(nic, "vfio-pci")
+    wait_until(lambda: "ready for DPDK" in daemon.json("nic", "show", nic.pci)["state_reason"], "the NIC to be ready")
+    for wrong in ("0000:01:00", "01:00.0", "0000:01:00.8", nic.pci.replace("0000", "000A")):
+        assert refused(daemon.cli("switch", "create", "lan", "--external", wrong), wrong, "0000:01:00.0")
+    assert refused(daemon.cli("switch", "create", "lan", "--external", "0000:77:00.0"), "0000:77:00.0", "nic list")
+    assert daemon.json("switch", "list") == []
+
+
+def test_frames_of_all_sizes_pass_and_all_are_counted(bed):
+    ours, theirs, drops = bed.counts()
+    for size in (56, 1472, 1473, 2020, 8972):  # of ICMP data: 8972 is an MTU of 9000
+        assert bed.wire.run("busybox", "ping", "-q", "-c", 3, "-W", 5, "-s", size, HOST, check=False).returncode == 0
+    with RawPort(bed.wire, bed.nic.wire) as raw:
+        for size in (46, 1500, 1501, 2048, 9000):
+            answers = bed.echo(raw, size)
+            assert len(answers) == 1, size
+            assert answers[0][12:16] == b"\x81\x00\x00\x65", "the tag of VLAN 101"
+            assert len(answers[0]) == max(18 + size, 60)
+        raw.send(Ether(src=PEER_MAC, dst=TAGGED_MAC) / IP(src=TAGGED_PEER, dst=TAGGED_HOST) / ICMP())  # in the wrong VLAN
+
+    def balanced():
+        now, wire, dropped = bed.counts()
+        since = [new - old for new, old in zip(now, ours)]
+        return since if since == [new - old for new, old in zip(wire, theirs)] and dropped["no_destination"] > \
+            drops["no_destination"] else None
+    since = wait_until(balanced, "both sides to have counted the same", ANSWER_S)
+    assert since[0] >= 21 and since[1] >= 20
+    _, _, dropped = bed.counts()
+    assert {reason for reason in dropped if dropped[reason] > drops[reason]} == {"no_destination"}
+
+
+def test_the_device_says_what_it_is(bed):
+    shown = bed.show()
+    assert shown["mac"] == bed.nic.mac and shown["mtu"] == 9000 and shown["carrier"] and shown["switch"] == "lan"
+    assert shown["speed_mbps"] == 1000
+    assert shown["state_reason"] == "driven by DPDK's net_e1000_igb"
+    assert shown["uplink_driver"] == "dpdk" and bed.uplink()["driver"] == "dpdk" and bed.uplink()["driver_reason"]
+    for driver in ("packet", "xdp"):
+        assert refused(bed.daemon.cli("switch", "set", "lan", "--driver", driver), bed.nic.pci, driver, "--driver auto")
+    assert bed.uplink()["state"] == "up"
+    assert refused(bed.daemon.cli("switch", "create", "two", "--external", bed.nic.pci), bed.nic.pci, "lan")
+
+
+def test_the_worker_sleeps_while_nothing_comes_and_wakes_for_a_frame(bed):
+    check_idle(bed.daemon)
+    before = bed.daemon.json("worker", "list")[0]
+    assert bed.answers()
+    woken = bed.daemon.json("worker", "list")[0]
+    assert woken["sleeps"] > before["sleeps"] and woken["frames"] > before["frames"]
+
+
+def test_a_pulled_cable_shows_and_its_return_too(bed):
+    bed.appliance.set_link(bed.nic, up=False)
+    wait_until(lambda: bed.uplink()["state"] == "down", "the uplink to be down", ANSWER_S)
+    assert bed.uplink()["state_reason"] == "no carrier" and not bed.show()["carrier"]
+    dropped = bed.uplink()["counters"]["drops"]["not_connected"]
+    bed.appliance.run(f"ping -c 1 -W 1 {TAGGED_PEER}", check=False)
+    assert bed.uplink()["counters"]["drops"]["not_connected"] > dropped
+    bed.appliance.set_link(bed.nic, up=True)
+    wait_until(lambda: bed.uplink()["state"] == "up", "the uplink to be up", ANSWER_S)
+    bed.wait_answer("an answer after the cable is back")
+
+
+def test_it_goes_on_after_kill_9(bed):
+    bed.daemon.kill9()
+    assert not bed.answers()
+    bed.daemon.start()
+    bed.wait_answer("an answer from the next run")
+
+
+def test_another_user_needs_the_group_of_the_device_and_locked_memory(bed):
+    bed.daemon.stop()
+    bed.appliance.run("chown 0 /dev/vfio/[0-9]*; chmod 600 /dev/vfio/[0-9]*")
+    try:
+        bed.daemon.run_as(USER, ("net_admin", "net_raw", "ipc_lock"))
+        bed.daemon.start()
+        assert not bed.answers()
+        assert bed.nic.pci in bed.uplink()["state_reason"], bed.uplink()
+        bed.appliance.run(f"chown {USER} /dev/vfio/[0-9]*")
+        bed.daemon.stop()
+        bed.daemon.start()
+        bed.wait_answer("an answer from a daemon without root")
+    finally:
+        bed.daemon.run_as_root()
+
+
+def test_an_unplugged_nic_is_let_go_and_taken_again(bed):
+    bed.appliance.unplug(bed.nic)
+    wait_until(lambda: not bed.appliance.present(bed.nic), "the NIC to be gone", ANSWER_S)
+    wait_until(lambda: bed.uplink()["state_reason"] == "no such NIC", "its absence to show", ANSWER_S)
+    bed.appliance.plug_again(bed.nic)
+    wait_until(lambda: bed.appliance.present(bed.nic), "the NIC to be back", ANSWER_S)
+    bed.appliance.bind(bed.nic, "vfio-pci")
+    bed.wait_answer("an answer by the new NIC")
+
+
+def test_a_deleted_switch_gives_the_device_back(bed):
+    for vnic in ("mgmt", "h101"):
+        bed.daemon.do("vnic", "delete", vnic)
+    bed.daemon.do("switch", "delete", "lan")
+    assert bed.show()["state_reason"] == "bound to vfio-pci, ready for DPDK"
+    bed.appliance.bind(bed.nic, "igb")
+    assert bed.appliance.interface(bed.nic)
+
+
+def test_it_needs_no_huge_pages(bed):
+    bed.daemon.stop()
+    bed.appliance.set_huge_pages(0)
+    bed.daemon.start()
+    bed.wait_answer("an answer without huge pages")
+    assert bed.wire.run("busybox", "ping", "-q", "-c", 3, "-W", 5, "-s", 8972, HOST, check=False).returncode == 0
