@@ -61,9 +61,13 @@ void judge_wire(Frame& frame, std::uint64_t source, const SwitchTable& table) no
   frame.vid = tag.vid;
   frame.priority = tag.priority;
   if (frame.action == dataplane::Action::drop) return;
-  // A pinned address belongs to its vnic; whoever uses it out there is a loop or an impostor.
+  // A pinned address belongs to its vnic; whoever uses it out there is a loop or an impostor. The VLANs of a private vnic
+  // are those of its primary VLAN; but what is secondary for one may be the plain VLAN of another.
   const SwitchTable::Vnic* const holder = table.pinned(source);
-  if (holder != nullptr && holder->vlans.hears(table.fid(frame.vid))) drop(frame, DropReason::source_mac);
+  if (holder == nullptr) return;
+  if (holder->vlans.hears(frame.vid) || holder->vlans.hears(table.fid(frame.vid))) {
+    drop(frame, DropReason::source_mac);
+  }
 }
 
 void judge_vnic(Frame& frame, std::uint64_t source, const IngressRule& rule, const SwitchTable& table) noexcept {

@@ -143,5 +143,33 @@ TEST(SpoofingWithPrivateVlans, replies_find_addresses_learned_in_the_secondary) 
   EXPECT_EQ(bench.imbalance(), 0);
 }
 
+TEST(SpoofingWithPrivateVlans, the_wire_has_nobodys_address_in_the_vlans_that_are_his) {
+  const auto vid = [](std::uint16_t raw) { return *VlanId::from(raw); };
+  SwitchBench::Vnic isolated;
+  isolated.vlan = model::Isolated{vid(100), vid(101)};
+  SwitchBench::Vnic promiscuous = spoofing();
+  promiscuous.vlan = model::Promiscuous{vid(100), *VlanSet::parse("101,102")};
+  SwitchBench::Vnic trunk;
+  trunk.vlan = model::Trunk{*VlanSet::parse("20"), {}, std::optional(vid(102))};
+  SwitchBench::Vnic access;
+  access.vlan = model::Access{vid(101)};
+  struct Case {
+    std::size_t source;  // the vnic whose address it is
+    std::uint16_t vid;
+    bool passes;
+  };
+  for (const Case& c : {Case{1, 100, false}, Case{1, 101, false}, Case{1, 20, true}, Case{2, 102, false},
+                        Case{3, 102, false}, Case{3, 20, false}, Case{3, 100, true}, Case{3, 101, true},
+                        Case{4, 101, false}, Case{4, 100, true}, Case{4, 102, true}}) {
+    SCOPED_TRACE("the address of vnic " + std::to_string(c.source) + " in VLAN " + std::to_string(c.vid));
+    SwitchBench bench(std::vector<SwitchBench::Vnic>{isolated, promiscuous, trunk, access});
+    bench.fakes[0]->arrive(ethernet("ff:ff:ff:ff:ff:ff", SwitchBench::mac(c.source).c_str(), tag(c.vid)));
+    bench.worker->poll_once();
+    const auto drops = bench.port(0).counters().drops[static_cast<std::size_t>(DropReason::source_mac)];
+    EXPECT_EQ(drops, c.passes ? 0U : 1U);
+    EXPECT_EQ(bench.imbalance(), 0);
+  }
+}
+
 }  // namespace
 }  // namespace patchbay::dataplane
