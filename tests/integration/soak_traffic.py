@@ -23,6 +23,8 @@ OUTSIDE = [bytes.fromhex(f"02aa000000{number:02x}") for number in range(4)]  # o
 NOBODY = bytes.fromhex("02ee00000001")
 STRANGER = bytes.fromhex("02dd00000001")
 SMALLEST = 60
+BAD_OF_THE_WIRE = ("oversize", "tags", "reserved", "source", "source", "group source")
+BAD_OF_GUESTS = ("runt", "oversize", "tags", "reserved", "source", "group source", "length")
 TICK_S = 0.01  # between bursts of the traffic
 PROBLEMS_MAX = 5
 
@@ -47,11 +49,10 @@ class Frames:
         switch = state.switches[vnic.switch] if vnic else state.uplinks[port]
         self.number += 1
         chance = self.chance
-        bad = chance.random() < 0.25 and chance.choice(
-            ("runt", "oversize", "tags", "reserved", "source", "group source", "length"))
+        bad = chance.random() < 0.25 and chance.choice(BAD_OF_GUESTS if vnic else BAD_OF_THE_WIRE)
         if bad == "runt":
             return self.number, chance.choice((bytes(chance.randint(1, 13)),
-                                               BROADCAST + (vnic.mac if vnic else OUTSIDE[0]) + b"\x81\x00\x00")), None
+                                               BROADCAST + vnic.mac + b"\x81\x00\x00")), None
         destination = self._destination(state, switch, steady)
         source = self._source(vnic, steady)
         tags = self._tags(state, vnic)
@@ -69,7 +70,7 @@ class Frames:
         size = longest if chance.random() < 0.1 else chance.randint(SMALLEST, 300)
         if bad == "oversize":
             size = longest + chance.choice((1, 4, 100))
-        lie = chance.choice((0, 1, 11, 1 << 31)) if bad == "length" and vnic else None
+        lie = chance.choice((0, 1, 11, 1 << 31)) if bad == "length" else None
         return self.number, head + self._filling(size - len(head)), lie
 
     def _filling(self, count):
