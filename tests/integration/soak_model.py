@@ -152,7 +152,7 @@ class State:
 @dataclass
 class Decision:
     """`to`: what each port gets, byte for byte. `faults`: why it goes no further; where there are several, or it is
-    `unsure`, the daemon may name another. `unsure`: what was learned may narrow `to`, or the page leaves it open."""
+    `unsure`, the daemon may name another. `unsure`: what was learned may narrow `to`."""
     to: dict = field(default_factory=dict)
     faults: set = field(default_factory=set)
     unsure: bool = False
@@ -185,7 +185,7 @@ def _decide(state, port, frame):
         return Decision(faults={"there is no such port"})
     if len(frame) < 14 or (len(frame) < 18 and int.from_bytes(frame[12:14], "big") in (TPID, *OTHER_TPIDS)):
         return Decision(faults={"frame_too_short"})
-    faults, unsure = set(), False
+    faults = set()
     destination, source = frame[:6], frame[6:12]
     if destination[:5] == bytes.fromhex("0180c20000") and destination[5] < 16:
         faults.add("reserved_address")
@@ -198,21 +198,23 @@ def _decide(state, port, frame):
             faults.add("source_mac")
         if not vnic.trusts_priority:
             priority = 0
-    elif holder and vid is not None:
-        mode = state.modes[holder.name]
-        if vid in state.hears[holder.name]:
-            faults.add("source_mac")
-        elif mode.secondaries:
-            unsure = True  # "in that vnic's VLANs": of private VLANs one may read this as the whole of them
+    elif holder and {vid, _primary(state, switch, vid)} & state.hears[holder.name]:
+        faults.add("source_mac")
     if len(inside) > switch.mtu + 14:
         faults.add("oversize")
     if faults:
-        return Decision(faults=faults, unsure=unsure)
+        return Decision(faults=faults)
     to, fault, narrowed = _destinations(state, switch, vnic, destination, vid)
-    decision = Decision(faults={fault} if fault else set(), unsure=unsure or narrowed)
+    decision = Decision(faults={fault} if fault else set(), unsure=narrowed)
     for target in to:
         decision.to[target.port] = _leaving(state, target, vid, priority, inside)
     return decision
+
+
+def _primary(state, switch, vid):
+    """The primary VLAN of `vid` where it is a secondary on this switch; else `vid`."""
+    return next((state.modes[vnic.name].primary for vnic in state.of_switch[switch.name]
+                 if vid in state.modes[vnic.name].secondaries), vid)
 
 
 def _vlan(state, vnic, frame, faults):
