@@ -150,11 +150,7 @@ Result<void> HostService::create_switch(const SwitchSpec& spec) {
   } else if (auto ok = check_unused_by_host(added); !ok) {
     return ok;
   }
-  if (auto ok = commit({std::move(*host), state_.mac_pool}, created); !ok) return ok;
-  // What a device of DPDK's takes is known only now that it is open.
-  auto ok = check_uplink(added, false);
-  if (!ok) static_cast<void>(delete_switch(added.name));
-  return ok;
+  return commit({std::move(*host), state_.mac_pool}, created);
 }
 
 Result<void> HostService::set_switch(const std::string& name, const SwitchChange& change) {
@@ -276,10 +272,7 @@ Result<model::Host> HostService::share_nic(model::Host host, const std::string& 
                   fmt::format("switch {}: its nic {} is not there, so there is nothing to share", on.name, on.uplink));
     }
     if (!nic->second.has_interface()) {
-      return fail(ErrorCode::invalid,
-                  fmt::format("switch {}: the kernel has no interface for nic {}, so the host has nothing there to "
-                              "share; leave --share-with-host out, and create a host vnic",
-                              on.name, on.uplink));
+      return fail(nothing_to_share(on.name, on.uplink));
     }
     added.mac = nic->second.mac;
   }
@@ -363,12 +356,13 @@ Result<void> HostService::commit(store::StoredState next, const std::vector<Obje
   }
   std::swap(state_, next);  // from here on `next` is the state before
   reconcile();
-  const auto& failed = executor_.actual().failed;
-  const auto missing =
-      std::find_if(created.begin(), created.end(), [&failed](const Object& object) { return failed.contains(object); });
-  if (missing == created.end()) return {};
-  not_opened_ = *missing;
-  const Error error = failed.at(*missing);
+  std::optional<Error> why;
+  for (auto object = created.begin(); object != created.end() && !why; ++object) {
+    why = shortcoming_of(*object);
+    if (why) not_opened_ = *object;
+  }
+  if (!why) return {};
+  const Error error = *why;
   auto back = store::difference(state_, next);
   back.audit_taken_back = change.audit.size();
   auto taken_back = end_shares_except(next.host);
@@ -382,6 +376,18 @@ Result<void> HostService::commit(store::StoredState next, const std::vector<Obje
   executor_.forget_failures();
   reconcile();
   return fail(error);
+}
+
+std::optional<Error> HostService::shortcoming_of(const Object& object) const {
+  const auto& failed = executor_.actual().failed;
+  if (const auto failure = failed.find(object); failure != failed.end()) return failure->second;
+  const auto nic = nics_.nics().find(object.name);
+  if (object.kind != ObjectKind::uplink || nic == nics_.nics().end() || nic->second.has_interface()) return {};
+  for (const auto& [name, on] : state_.host.switches) {
+    if (on.uplink != object.name) continue;
+    if (auto ok = check_device(on, nic->second, false); !ok) return ok.error();
+  }
+  return {};
 }
 
 void HostService::reconcile() {

@@ -103,6 +103,9 @@ class HostService final : public Service {
                                          std::size_t& at) const;
   [[nodiscard]] std::optional<ApplyRefusal> check_world(const model::Host& next) const;
   [[nodiscard]] std::vector<Object> created_by(const model::Host& next) const;
+  // Of an object that was to be made, now that all steps are done: why it is not open, or is less than was asked for (what
+  // a device of DPDK's takes is known only when it is open). Nothing: all is well.
+  [[nodiscard]] std::optional<Error> shortcoming_of(const Object& object) const;
   void reconcile();
   void wait_for_faults();
   void retry_later();

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "control/reconcile/host_service.h"
+#include "control/reconcile/pci_nics.h"
 
 namespace patchbay::reconcile {
 namespace {
@@ -107,6 +108,7 @@ Result<void> HostService::give_mac_of_nic(const model::Switch& on, std::vector<m
   if (is_shared_in(state_.host, on)) {
     mac = state_.host.vnics.at(on.share_with_host).mac;
   } else if (const auto nic = nics_.nics().find(on.uplink); nic != nics_.nics().end()) {
+    if (!nic->second.has_interface()) return fail(nothing_to_share(on.name, on.uplink));
     mac = nic->second.mac;
   }
   if (!mac) {

@@ -39,6 +39,13 @@ Error no_such_nic(const std::string& name, const Nics& nics) {
                     fmt::format("nic {} does not exist; `patchbay nic list` shows what there is", name));
 }
 
+Error nothing_to_share(const std::string& switch_name, const std::string& nic) {
+  return make_error(ErrorCode::invalid,
+                    fmt::format("switch {}: the kernel has no interface for nic {}, so the host has nothing there to "
+                                "share; leave --share-with-host out, and create a host vnic",
+                                switch_name, nic));
+}
+
 Result<void> check_other_name(const model::Host& host, const model::Switch& checked, const Nics& nics) {
   const std::string device = device_of(checked.uplink, nics);
   if (device.empty()) return {};

@@ -24,6 +24,9 @@ using Nics = std::map<std::string, model::Nic>;  // by name
 // is a PCI address whose device has an interface).
 [[nodiscard]] Error no_such_nic(const std::string& name, const Nics& nics);
 
+// That the host is to share `nic`, a PCI device without an interface.
+[[nodiscard]] Error nothing_to_share(const std::string& switch_name, const std::string& nic);
+
 // Refuses the uplink of `checked` if its device carries another External switch under its other name. Errors: exists.
 [[nodiscard]] Result<void> check_other_name(const model::Host& host, const model::Switch& checked, const Nics& nics);
 

@@ -147,6 +147,27 @@ TEST_F(PciNicsTest, a_larger_mtu_than_the_device_takes_is_refused_and_leaves_not
   EXPECT_TRUE(service->set_switch("sw1", {std::nullopt, 1400}));
 }
 
+TEST_F(PciNicsTest, apply_refuses_what_create_does) {
+  bind("vfio-pci");
+  dataplane.devices[address] = {"net_fake", {}, 1500, true, 1000, true};
+  SwitchSpec spec{"sw1", model::SwitchType::external, address, std::nullopt, 9000};
+  const auto large = service->apply({{spec}, {}}, false);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().noun + " " + large.error().name, "switch sw1");
+  EXPECT_NE(large.error().error.message.find("larger than the 1500"), std::string::npos) << large.error().error.message;
+  EXPECT_EQ(dataplane.ports_open(), 0U);
+  spec.mtu = 1500;
+  spec.share_with_host = "host0";
+  const auto shared = service->apply({{spec}, {}}, false);
+  ASSERT_FALSE(shared);
+  EXPECT_NE(shared.error().error.message.find("nothing there to share"), std::string::npos)
+      << shared.error().error.message;
+  EXPECT_EQ(service->list_switches().size(), 0U);
+  spec.share_with_host = "";
+  EXPECT_TRUE(service->apply({{spec}, {}}, false));
+  EXPECT_EQ(dataplane.ports_open(), 1U);
+}
+
 TEST_F(PciNicsTest, shows_what_the_device_says_once_it_is_open) {
   bind("vfio-pci");
   EXPECT_EQ(service->show_nic(address)->state_reason, "bound to vfio-pci, ready for DPDK");
