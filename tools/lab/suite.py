@@ -19,7 +19,7 @@ GCC = ("build", [], [])
 OTHERS = (
     ("build-clang", ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"],
      ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O0"]),
-    ("build-asan", [], ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -g1",
+    ("build-asan", [], ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O0 -g1",
                         "-DPATCHBAY_SANITIZE=address,undefined"]),
     ("build-tsan", [], ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -g1", "-DPATCHBAY_SANITIZE=thread"]),
 )
