@@ -72,6 +72,19 @@ class Host:
         wirings.clear(self.daemon)
 
 
+def settled(host):
+    """`show --json` without what moves by itself, and the interfaces and sockets that stand for vnics."""
+    shown = host.json("show")
+    del shown["workers"]
+    for vnic in shown["vnics"]:
+        del vnic["counters"], vnic["buffer"]
+    for switch in shown["switches"]:
+        if switch["uplink"]:
+            del switch["uplink"]["counters"]
+    files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(host.run_dir) for name in names)
+    return shown, files, host.netns.run("ls", "/sys/class/net").stdout
+
+
 @pytest.fixture(scope="module")
 def host(_root):
     with Lab.create(lab_name("host")) as lab:

@@ -12,6 +12,7 @@ import socket
 import threading
 
 import pytest
+from conftest import settled
 from front_end import FrontEnd
 from lab.proc import wait_until
 from rest import Rest
@@ -82,16 +83,6 @@ def lan(host):
             drops = host.json("vnic", "show", name)["counters"]["drops"]
             assert not any(drops.values()), f"{name}: {drops}"
         host.clear()
-
-
-def settled(host):
-    """What is configured and what of it can be seen from outside: objects, sockets and other files, interfaces."""
-    shown = host.json("show")
-    del shown["workers"]
-    for vnic in shown["vnics"]:
-        del vnic["counters"], vnic["buffer"]
-    files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(host.run_dir) for name in names)
-    return shown, files, host.netns.run("ls", "/sys/class/net").stdout
 
 
 def refused(host, *words):

@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from conftest import settled
 from lab.image import REPOSITORY
 from lab.proc import wait_until
 
@@ -31,19 +32,6 @@ def lan(host, nic):
                and host.json("vnic", "show", "mgmt")["state"] == "up", "uplink and host vnic to be up")
     yield host
     host.clear()
-
-
-def settled(host):
-    """`show --json` without what moves by itself, and the interfaces and sockets that stand for vnics."""
-    shown = host.json("show")
-    del shown["workers"]
-    for vnic in shown["vnics"]:
-        del vnic["counters"], vnic["buffer"]
-    for switch in shown["switches"]:
-        if switch["uplink"]:
-            del switch["uplink"]["counters"]
-    files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(host.run_dir) for name in names)
-    return shown, files, host.netns.run("ls", "/sys/class/net").stdout
 
 
 def is_one_sentence(text):
