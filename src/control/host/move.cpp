@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ranges>
 
 namespace patchbay::host {
 namespace {
@@ -67,7 +66,8 @@ class Move {
 
   Result<void> remove_all() {
     // Addresses last, and the secondary ones before the primary that would take them along.
-    for (const Item& item : std::views::reverse(items_)) {
+    for (auto at = items_.rbegin(); at != items_.rend(); ++at) {
+      const Item& item = *at;
       const int error = channel_.request(item.removing(from_, from_));
       if (error != 0 && !is_gone(error)) return failed(item, error);
       removed_.push_back(&item);
@@ -76,14 +76,16 @@ class Move {
   }
 
   void put_removed_back() {
-    for (const Item* item : std::views::reverse(removed_)) {
+    for (auto at = removed_.rbegin(); at != removed_.rend(); ++at) {
+      const Item* item = *at;
       const int error = channel_.request(item->adding(from_, from_));
       if (error != 0 && error != EEXIST) spdlog::error("{}", failed(*item, error).value().message);
     }
   }
 
   void take_added_away() {
-    for (const Item* item : std::views::reverse(added_)) {
+    for (auto at = added_.rbegin(); at != added_.rend(); ++at) {
+      const Item* item = *at;
       const int error = channel_.request(item->removing(from_, to_));
       if (error != 0 && !is_gone(error)) spdlog::error("{}", failed(*item, error).value().message);
     }

@@ -229,7 +229,7 @@ TEST_F(EndpointTest, refuses_hostile_messages_and_starts_afresh) {
   expect_refused("version 2", [](FakeFrontEnd& front_end) { front_end.send(1, {}, {}, 2); });
   expect_refused("came as a reply", [](FakeFrontEnd& front_end) { front_end.send(1, {}, {}, 5); });
   expect_refused("GET_CONFIG", [](FakeFrontEnd& front_end) { front_end.send(24, u64(0)); });
-  expect_refused("128 queue pairs", [this](FakeFrontEnd& front_end) { front_end.send(8, vring_state(256, 64)); });
+  expect_refused("128 queue pairs", [](FakeFrontEnd& front_end) { front_end.send(8, vring_state(256, 64)); });
   expect_refused("came with 0", [](FakeFrontEnd& front_end) { front_end.send(12, u64(0)); });
   expect_refused("no shared memory", [](FakeFrontEnd& front_end) { front_end.send(5, memory_table(0)); });
   expect_refused("payload of 296 bytes", [this](FakeFrontEnd& front_end) {
