@@ -50,7 +50,7 @@ class WorkerDataplane final : public Dataplane {
   Result<PortId> open_guest_port(const std::string& vnic) override;
   Result<PortId> open_host_port(const HostPortConfig& config) override;
   Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override;
-  Result<PortId> open_uplink(const UplinkConfig& config) override;
+  Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
   void close_port(PortId port, bool remove_interface) override;
@@ -159,7 +159,7 @@ Result<std::vector<std::string>> WorkerDataplane::remove_left_host_interfaces(co
   return remove_interfaces(HostPort::alias_of(owner_), wanted);
 }
 
-Result<PortId> WorkerDataplane::open_uplink(const UplinkConfig& config) {
+Result<PortId> WorkerDataplane::open_uplink(const std::string& nic, const model::DriverPlan& plan) {
   const auto added = [this](auto port) -> Result<PortId> {
     if (!port) return fail(port.error());
     PortRecord record;
@@ -167,15 +167,17 @@ Result<PortId> WorkerDataplane::open_uplink(const UplinkConfig& config) {
     record.port = std::move(*port);
     return add(std::move(record));
   };
-  switch (config.driver) {
-    case UplinkDriver::packet:
-      return added(PacketPort::open(next_id(), event_fd_.get(), config.nic));
-    case UplinkDriver::xdp:
-      return added(XdpPort::open(next_id(), event_fd_.get(), config));
-    case UplinkDriver::dpdk:
-      return added(EthdevPort::open(next_id(), event_fd_.get(), *eal_, config.nic));
+  switch (plan.driver) {
+    case model::UplinkDriver::auto_:  // was chosen from before
+      break;
+    case model::UplinkDriver::packet:
+      return added(PacketPort::open(next_id(), event_fd_.get(), nic));
+    case model::UplinkDriver::xdp:
+      return added(XdpPort::open(next_id(), event_fd_.get(), nic, plan));
+    case model::UplinkDriver::dpdk:
+      return added(EthdevPort::open(next_id(), event_fd_.get(), *eal_, nic));
   }
-  return fail(ErrorCode::internal, "nic " + config.nic + ": no such driver");
+  return fail(ErrorCode::internal, "nic " + nic + ": no such driver");
 }
 
 Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {
@@ -343,18 +345,6 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& conf
 std::uint64_t guest_features_supported() noexcept {
   return virtio_net_f_mtu | virtio_net_f_mrg_rxbuf | virtio_ring_f_indirect_desc | virtio_ring_f_event_idx |
          virtio_f_version_1 | virtio_f_in_order;
-}
-
-const char* to_string(UplinkDriver driver) noexcept {
-  switch (driver) {
-    case UplinkDriver::packet:
-      return "packet";
-    case UplinkDriver::xdp:
-      return "xdp";
-    case UplinkDriver::dpdk:
-      return "dpdk";
-  }
-  return "?";
 }
 
 const char* to_string(PortFault fault) noexcept {

@@ -21,6 +21,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "dataplane/frame/drop_reason.h"
+#include "model/uplink_driver.h"
 #include "model/vnic.h"
 
 namespace patchbay::dataplane {
@@ -75,21 +76,6 @@ struct HostPortConfig {
   MacAddr mac;
   std::uint16_t mtu = 1500;  // layer 3 bytes
   std::string owner = {};    // filled in by the data plane: DataplaneConfig::owner
-};
-
-// How an uplink moves frames: by packet sockets or AF_XDP sockets on a kernel NIC, or as a PCI device that DPDK drives.
-enum class UplinkDriver : std::uint8_t { packet, xdp, dpdk };
-[[nodiscard]] const char* to_string(UplinkDriver driver) noexcept;  // "packet", "xdp", "dpdk"
-
-struct UplinkConfig {
-  std::string nic;  // name of the interface; dpdk: PCI address
-  UplinkDriver driver = UplinkDriver::packet;
-  // xdp only. The caller has seen to it that the NIC leaves VLAN tags in the frames and does not merge frames.
-  unsigned queues = 1;        // receive queues of the NIC, each of which gets a socket
-  bool native = true;         // the program runs in the NIC's driver, else in the kernel's generic code
-  bool multi_buffer = false;  // frames may be larger than a chunk of 4096 bytes; Linux 6.6
-
-  friend bool operator==(const UplinkConfig&, const UplinkConfig&) = default;
 };
 
 // What broke at a port by the other side's doing; control shows it and starts the link anew when the peer does.
@@ -195,11 +181,12 @@ class Dataplane {
   // the names of the removed. Errors: unavailable, internal.
   [[nodiscard]] virtual Result<std::vector<std::string>> remove_left_host_interfaces(
       const std::set<std::string>& wanted) = 0;
-  // Opens sockets on the kernel NIC `config.nic`, promiscuous until closed; sets it up (IFF_UP). With dpdk it is the PCI
-  // address of a device that is bound to vfio-pci.
+  // Opens sockets on the kernel NIC `nic`, promiscuous until closed; sets it up (IFF_UP). With dpdk `nic` is the PCI address
+  // of a device that is bound to vfio-pci; with xdp the caller has seen to it that the NIC leaves VLAN tags in the frames
+  // and does not merge frames.
   // Errors: not_found, invalid (not an Ethernet device), no_resource, internal; xdp: in_use (an XDP program or socket of
   // somebody else), unavailable (not in this kernel or driver, no permission); dpdk: unavailable (DPDK cannot open it).
-  [[nodiscard]] virtual Result<PortId> open_uplink(const UplinkConfig& config) = 0;
+  [[nodiscard]] virtual Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).

@@ -47,14 +47,14 @@ class FakeDataplane final : public dataplane::Dataplane {
     return removed;
   }
   // "open_uplink eth1", "open_uplink eth1 xdp 4 native", "open_uplink 0000:01:00.0 dpdk"
-  Result<PortId> open_uplink(const dataplane::UplinkConfig& config) override {
-    std::string line = "open_uplink " + config.nic;
-    if (config.driver == dataplane::UplinkDriver::dpdk) line += " dpdk";
-    if (config.driver == dataplane::UplinkDriver::xdp) {
-      line += fmt::format(" xdp {} {}{}", config.queues, config.native ? "native" : "generic",
-                          config.multi_buffer ? " multi-buffer" : "");
+  Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) override {
+    std::string line = "open_uplink " + nic;
+    if (plan.driver == model::UplinkDriver::dpdk) line += " dpdk";
+    if (plan.driver == model::UplinkDriver::xdp) {
+      line += fmt::format(" xdp {} {}{}", plan.queues, plan.native ? "native" : "generic",
+                          plan.multi_buffer ? " multi-buffer" : "");
     }
-    return open(line, config.nic);
+    return open(line, nic);
   }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));

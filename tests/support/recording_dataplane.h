@@ -39,7 +39,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
   Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>&) override {
     return std::vector<std::string>();
   }
-  Result<PortId> open_uplink(const dataplane::UplinkConfig&) override { return PortId{next_port_++}; }
+  Result<PortId> open_uplink(const std::string&, const model::DriverPlan&) override { return PortId{next_port_++}; }
   Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
   void set_carrier(PortId, bool) override {}
   void close_port(PortId port, bool) override { links.erase(raw(port)); }

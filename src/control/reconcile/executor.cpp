@@ -121,17 +121,10 @@ void Executor::step(const OpenUplink& open) {
 }
 
 Result<PortId> Executor::open_uplink(const std::string& nic, const model::DriverPlan& plan) {
-  if (plan.driver == model::UplinkDriver::dpdk) {
-    return dataplane_.open_uplink({.nic = nic, .driver = dataplane::UplinkDriver::dpdk});
-  }
-  if (plan.driver != model::UplinkDriver::xdp) return dataplane_.open_uplink({.nic = nic});
+  if (plan.driver != model::UplinkDriver::xdp) return dataplane_.open_uplink(nic, plan);
   const auto opened = [&]() -> Result<PortId> {
     if (auto taken = offloads_.take(nic); !taken) return fail(taken.error());
-    return dataplane_.open_uplink({.nic = nic,
-                                   .driver = dataplane::UplinkDriver::xdp,
-                                   .queues = plan.queues,
-                                   .native = plan.native,
-                                   .multi_buffer = plan.multi_buffer});
+    return dataplane_.open_uplink(nic, plan);
   }();
   if (!opened) offloads_.give_back(nic);
   return opened;

@@ -20,12 +20,12 @@ bool is_tpid(std::uint16_t type) noexcept {
 }
 
 std::uint16_t type_of(const Frame& frame) noexcept {
-  return load_be16(frame.head + 12);
+  return load_be16(frame.head + dataplane::addresses_size);
 }
 
 // Takes the in-band tag out: the addresses move up by four bytes.
 void strip_tag(Frame& frame) noexcept {
-  std::memmove(frame.head + dataplane::vlan_tag_size, frame.head, 12);
+  std::memmove(frame.head + dataplane::vlan_tag_size, frame.head, dataplane::addresses_size);
   frame.head += dataplane::vlan_tag_size;
   frame.head_size -= static_cast<std::uint32_t>(dataplane::vlan_tag_size);
   frame.size -= static_cast<std::uint32_t>(dataplane::vlan_tag_size);

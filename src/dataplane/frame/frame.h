@@ -18,6 +18,7 @@
 namespace patchbay::dataplane {
 
 inline constexpr std::size_t ethernet_header_size = 14;
+inline constexpr std::size_t addresses_size = 12;  // destination and source, before the tag
 inline constexpr std::size_t vlan_tag_size = 4;
 inline constexpr std::size_t frame_size_max = 65536;  // one piece of TCP segmentation offload with its headers
 inline constexpr std::size_t burst_max = 32;

@@ -6,12 +6,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/byte_order.h"
+#include "dataplane/frame/leaving.h"
 
 namespace patchbay::dataplane {
 namespace {
 
-constexpr std::size_t addresses = 12;
 constexpr std::uint32_t frame_size_min = 60;  // without FCS: shorter ones are filled up with zeros
 // Drivers judge the room in a ring by single descriptors, not all of which they keep account of: every so many passes
 // the truth is found out by sending.
@@ -109,7 +108,7 @@ Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_
   // older one.
   for (bool noted = !port->device_->link().up; noted != port->device_->link().up;) {
     noted = !noted;
-    port->carrier_.store(noted, std::memory_order_relaxed);
+    port->note_carrier(noted);
   }
   return port;
 }
@@ -135,20 +134,11 @@ void EthdevPort::complete(std::size_t) noexcept {
 
 bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
   Writer writer(device_->pool(), to);
-  if (frame.tag_tpid != 0) {
-    std::uint8_t tag[vlan_tag_size];
-    store_be16(tag, frame.tag_tpid);
-    store_be16(tag + 2, frame.tag_tci);
-    if (!writer.append(frame.head, addresses) || !writer.append(tag, sizeof tag) ||
-        !writer.append(frame.head + addresses, frame.head_size - addresses)) {
-      return false;
-    }
-  } else if (!writer.append(frame.head, frame.head_size)) {
-    return false;
-  }
-  for (std::size_t i = 0; i < frame.rest_count; ++i) {
-    if (!writer.append(frame.rest[i].data, frame.rest[i].size)) return false;
-  }
+  TagBytes tag;
+  bool copied = true;
+  for_each_stretch(frame, tag,
+                   [&](const std::uint8_t* data, std::uint32_t size) { copied = copied && writer.append(data, size); });
+  if (!copied) return false;
   if (to.pkt_len < frame_size_min) writer.append_zeros(frame_size_min - to.pkt_len);
   return true;
 }
@@ -167,12 +157,7 @@ std::size_t EthdevPort::copy_all(std::span<const Frame> frames) noexcept {
   return count;
 }
 
-std::size_t EthdevPort::send(std::span<const Frame> frames) noexcept {
-  if (!carrier_.load(std::memory_order_relaxed)) {
-    count_drop(DropReason::not_connected, frames.size());
-    return frames.size();
-  }
-  if (full_) return 0;  // those that wait already come first
+std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
   std::size_t done = 0;
   while (done < frames.size()) {
     const auto left = frames.subspan(done, std::min(frames.size() - done, burst_max));
@@ -232,7 +217,7 @@ std::optional<DeviceState> EthdevPort::device_state() const {
 }
 
 void EthdevPort::on_link_changed(bool up) noexcept {
-  carrier_.store(up, std::memory_order_relaxed);
+  note_carrier(up);
   tell_control();
 }
 

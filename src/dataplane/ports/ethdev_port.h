@@ -13,7 +13,6 @@
 //         worker.
 #pragma once
 #include <array>
-#include <atomic>
 #include <memory>
 #include <string>
 
@@ -37,16 +36,15 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
-  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
-  [[nodiscard]] bool full() const noexcept override { return full_ && carrier_.load(std::memory_order_relaxed); }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
 
  private:
   EthdevPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd) {}
+  [[nodiscard]] std::size_t transmit(std::span<const Frame> frames) noexcept override;
   void on_link_changed(bool up) noexcept override;
   void on_device_gone() noexcept override;
   void look_for_room() noexcept;
@@ -55,11 +53,9 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   [[nodiscard]] std::size_t copy_all(std::span<const Frame> frames) noexcept;
 
   std::unique_ptr<dpdk::EthDevice> device_;
-  std::atomic<bool> carrier_ = true;  // DPDK's interrupt thread writes
   std::array<rte_mbuf*, burst_max> received_{};
   std::size_t received_count_ = 0;  // not completed yet
   std::array<rte_mbuf*, burst_max> sending_{};
-  bool full_ = false;
   unsigned passes_full_ = 0;
   bool armed_ = false;
   int epoll_fd_ = -1;

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "base/byte_order.h"
+#include "dataplane/frame/leaving.h"
 #include "dataplane/ports/interface.h"
 #include "model/vnic.h"
 
@@ -141,22 +141,14 @@ void HostPort::complete(std::size_t count) noexcept {
 }
 
 std::size_t HostPort::send(std::span<const Frame> frames) noexcept {
-  constexpr std::size_t addresses = 12;
-  std::array<iovec, segments_max + 4> parts;
+  std::array<iovec, 1 + stretches_max> parts;
   for (const Frame& frame : frames) {
     std::size_t n = 0;
     parts[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
-    std::uint8_t tag[vlan_tag_size];
-    if (frame.tag_tpid != 0) {
-      store_be16(tag, frame.tag_tpid);
-      store_be16(tag + 2, frame.tag_tci);
-      parts[n++] = {frame.head, addresses};
-      parts[n++] = {tag, sizeof tag};
-      parts[n++] = {frame.head + addresses, frame.head_size - addresses};
-    } else {
-      parts[n++] = {frame.head, frame.head_size};
-    }
-    for (std::size_t i = 0; i < frame.rest_count; ++i) parts[n++] = {frame.rest[i].data, frame.rest[i].size};
+    TagBytes tag;
+    for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) {
+      parts[n++] = {const_cast<std::uint8_t*>(data), size};
+    });
     if (writev(fd_.get(), parts.data(), static_cast<int>(n)) >= 0) {
       count_egress(frame.size);
     } else {

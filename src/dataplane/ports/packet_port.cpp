@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "base/byte_order.h"
 #include "dataplane/offload/checksum.h"
 
 namespace patchbay::dataplane {
@@ -148,32 +147,17 @@ void PacketPort::complete(std::size_t) noexcept {
 }
 
 void PacketPort::prepare_message(std::size_t i, const Frame& frame) noexcept {
-  constexpr std::size_t addresses = 12;
   auto& iov = iovs_[i];
   std::size_t n = 0;
   iov[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
-  if (frame.tag_tpid != 0) {
-    store_be16(tags_[i].data(), frame.tag_tpid);
-    store_be16(tags_[i].data() + 2, frame.tag_tci);
-    iov[n++] = {frame.head, addresses};
-    iov[n++] = {tags_[i].data(), vlan_tag_size};
-    iov[n++] = {frame.head + addresses, frame.head_size - addresses};
-  } else {
-    iov[n++] = {frame.head, frame.head_size};
-  }
-  for (std::size_t part = 0; part < frame.rest_count; ++part) {
-    iov[n++] = {frame.rest[part].data, frame.rest[part].size};
-  }
+  for_each_stretch(frame, tags_[i], [&](const std::uint8_t* data, std::uint32_t size) {
+    iov[n++] = {const_cast<std::uint8_t*>(data), size};
+  });
   messages_[i].msg_hdr.msg_iov = iov.data();
   messages_[i].msg_hdr.msg_iovlen = n;
 }
 
-std::size_t PacketPort::send(std::span<const Frame> frames) noexcept {
-  if (!carrier_.load(std::memory_order_relaxed)) {
-    count_drop(DropReason::not_connected, frames.size());
-    return frames.size();
-  }
-  if (full_) return 0;  // those that wait already come first
+std::size_t PacketPort::transmit(std::span<const Frame> frames) noexcept {
   for (std::size_t i = 0; i < frames.size(); ++i) prepare_message(i, frames[i]);
   std::size_t done = 0;
   while (done < frames.size()) {

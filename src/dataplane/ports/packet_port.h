@@ -19,13 +19,13 @@
 #include <sys/uio.h>
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "dataplane/frame/leaving.h"
 #include "dataplane/offload/segmenter.h"
 #include "dataplane/ports/uplink_port.h"
 
@@ -37,15 +37,11 @@ class PacketPort final : public UplinkPort {
   [[nodiscard]] static Result<std::unique_ptr<PacketPort>> open(PortId id, int fault_event_fd, const std::string& nic);
   ~PacketPort() override;
 
-  void set_carrier(bool up) noexcept override { carrier_.store(up, std::memory_order_relaxed); }
-
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
-  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
-  [[nodiscard]] bool full() const noexcept override { return full_ && carrier_.load(std::memory_order_relaxed); }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
   // Frames that the kernel had no room for. Control's.
@@ -53,6 +49,7 @@ class PacketPort final : public UplinkPort {
 
  private:
   PacketPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd), scratch_(scratch_size) {}
+  [[nodiscard]] std::size_t transmit(std::span<const Frame> frames) noexcept override;
   [[nodiscard]] Result<void> open_receive(const std::string& nic, std::uint32_t mtu);
   [[nodiscard]] Result<void> open_transmit(const std::string& nic);
 
@@ -69,7 +66,6 @@ class PacketPort final : public UplinkPort {
 
   static constexpr std::uint32_t ring_slots = 2048;
   static constexpr std::size_t scratch_size = 65536 + 256;
-  static constexpr std::size_t iov_max = 4 + segments_max;
 
   UniqueFd receive_fd_;
   UniqueFd transmit_fd_;
@@ -79,8 +75,6 @@ class PacketPort final : public UplinkPort {
   std::uint32_t next_slot_ = 0;
   std::uint32_t taken_slots_ = 0;
   int if_index_ = 0;
-  std::atomic<bool> carrier_ = true;
-  bool full_ = false;
   int epoll_fd_ = -1;               // set while no worker has the port
   std::uint64_t kernel_drops_ = 0;  // control's
 
@@ -90,8 +84,8 @@ class PacketPort final : public UplinkPort {
   std::uint16_t piece_tci_ = 0;
 
   std::array<mmsghdr, burst_max> messages_{};
-  std::array<std::array<iovec, iov_max>, burst_max> iovs_{};
-  std::array<std::array<std::uint8_t, vlan_tag_size>, burst_max> tags_{};
+  std::array<std::array<iovec, 1 + stretches_max>, burst_max> iovs_{};
+  std::array<TagBytes, burst_max> tags_{};
 };
 
 }  // namespace patchbay::dataplane

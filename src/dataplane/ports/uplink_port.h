@@ -1,5 +1,10 @@
-// A port to the wire: what control asks of it beyond any port.
+// A port to the wire: what control asks of it beyond any port, and what all of them do alike when they send.
+//
+// States  With carrier, and full or not: a full one takes nothing until its descriptor, or the device, reports room.
+//         Without carrier frames are dropped (not_connected), and it is never full.
+// Threads set_carrier(), kernel_drops(), device_state(): control. note_carrier(): any. The rest: the worker.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <optional>
 
@@ -10,12 +15,31 @@ namespace patchbay::dataplane {
 class UplinkPort : public Port {
  public:
   using Port::Port;
-  // Without carrier, frames for the wire are dropped (not_connected).
-  virtual void set_carrier(bool up) noexcept = 0;
+  virtual void set_carrier(bool up) noexcept { note_carrier(up); }
   // Frames that the kernel, or the NIC itself, had no room for.
   [[nodiscard]] virtual std::uint64_t kernel_drops() noexcept = 0;
   // Of a device that the data plane drives itself; else nothing.
   [[nodiscard]] virtual std::optional<DeviceState> device_state() const { return std::nullopt; }
+
+  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept final {
+    if (!carrier_.load(std::memory_order_relaxed)) {
+      count_drop(DropReason::not_connected, frames.size());
+      return frames.size();
+    }
+    if (full_) return 0;  // those that wait already come first
+    return transmit(frames);
+  }
+  [[nodiscard]] bool full() const noexcept final { return full_ && carrier_.load(std::memory_order_relaxed); }
+
+ protected:
+  // send(), with carrier and not full.
+  [[nodiscard]] virtual std::size_t transmit(std::span<const Frame> frames) noexcept = 0;
+  void note_carrier(bool up) noexcept { carrier_.store(up, std::memory_order_relaxed); }
+
+  bool full_ = false;
+
+ private:
+  std::atomic<bool> carrier_ = true;
 };
 
 }  // namespace patchbay::dataplane

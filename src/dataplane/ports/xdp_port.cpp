@@ -23,12 +23,7 @@ void XdpPort::complete(std::size_t count) noexcept {
   queues_[burst_queue_]->complete(count);
 }
 
-std::size_t XdpPort::send(std::span<const Frame> frames) noexcept {
-  if (!carrier_.load(std::memory_order_relaxed)) {
-    count_drop(DropReason::not_connected, frames.size());
-    return frames.size();
-  }
-  if (full_) return 0;  // those that wait already come first
+std::size_t XdpPort::transmit(std::span<const Frame> frames) noexcept {
   std::size_t done = 0;
   bool tried = false;
   while (done < frames.size()) {

@@ -8,12 +8,11 @@
 //         send(), and flush() tells the kernel once a pass. When the chunks run out the uplink is full: frames stay in the
 //         ring of the guest that sends them, until the socket reports room. That the NIC has gone, control learns from the
 //         kernel's notifications and closes the port: these sockets do not tell.
-// Limits  XdpConfig::queues_max queues; frames as XdpQueue has them. What is in the transmit ring when the process dies is
+// Limits  model::xdp_queues_max queues; frames as XdpQueue has them. What is in the transmit ring when the process dies is
 //         lost, at most tx_chunks frames.
 // Threads open(), set_carrier(), kernel_drops(): control. The rest: the worker.
 // Source  Linux Documentation/networking/af_xdp.rst.
 #pragma once
-#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -28,24 +27,23 @@ namespace patchbay::dataplane {
 class XdpPort final : public UplinkPort {
  public:
   // Sets the NIC up and receives everything on it until destroyed. Errors: as Dataplane::open_uplink().
-  [[nodiscard]] static Result<std::unique_ptr<XdpPort>> open(PortId id, int fault_event_fd, const UplinkConfig& config);
+  [[nodiscard]] static Result<std::unique_ptr<XdpPort>> open(PortId id, int fault_event_fd, const std::string& nic,
+                                                             const model::DriverPlan& plan);
 
-  void set_carrier(bool up) noexcept override { carrier_.store(up, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t kernel_drops() noexcept override;
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
-  [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   void flush(CallSignal&) noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
-  [[nodiscard]] bool full() const noexcept override { return full_ && carrier_.load(std::memory_order_relaxed); }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
 
  private:
   XdpPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd) {}
-  [[nodiscard]] Result<void> open_queues(const UplinkConfig& config);
+  [[nodiscard]] std::size_t transmit(std::span<const Frame> frames) noexcept override;
+  [[nodiscard]] Result<void> open_queues(const std::string& nic, const model::DriverPlan& plan);
   [[nodiscard]] Result<void> ask_for_all_frames(const std::string& nic);
   [[nodiscard]] XdpQueue& sender() noexcept { return *queues_.front(); }
   // Sends what waits, takes back what is sent, and asks to be woken if something is left.
@@ -64,8 +62,6 @@ class XdpPort final : public UplinkPort {
   std::size_t next_queue_ = 0;       // to receive from
   std::size_t burst_queue_ = 0;      // that the burst came from
   int if_index_ = 0;
-  std::atomic<bool> carrier_ = true;
-  bool full_ = false;
   bool waits_for_room_ = false;
   int epoll_fd_ = -1;
 };

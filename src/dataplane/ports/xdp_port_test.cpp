@@ -62,8 +62,8 @@ class XdpPortTest : public testing::Test {
     store_be16(reinterpret_cast<std::uint8_t*>(&result), value);
     return result;
   }
-  static UplinkConfig config(bool native = true, bool multi_buffer = false) {
-    return {.nic = "nic0", .driver = UplinkDriver::xdp, .queues = 2, .native = native, .multi_buffer = multi_buffer};
+  static model::DriverPlan plan(bool native = true, bool multi_buffer = false) {
+    return {.driver = model::UplinkDriver::xdp, .native = native, .multi_buffer = multi_buffer, .queues = 2};
   }
   static void make_jumbo() { ASSERT_EQ(run("ip link set nic0 mtu 9000 && ip link set wire0 mtu 9000"), 0); }
   static std::uint32_t program_on_nic() {
@@ -71,8 +71,8 @@ class XdpPortTest : public testing::Test {
     there.sz = sizeof there;
     return bpf_xdp_query(static_cast<int>(if_nametoindex("nic0")), 0, &there) == 0 ? there.prog_id : 0;
   }
-  void open(const UplinkConfig& how) {
-    auto opened = XdpPort::open(PortId{1}, event_.get(), how);
+  void open(const model::DriverPlan& how) {
+    auto opened = XdpPort::open(PortId{1}, event_.get(), "nic0", how);
     ASSERT_TRUE(opened) << opened.error().message;
     port_ = std::move(*opened);
     epoll_.reset(epoll_create1(0));
@@ -176,7 +176,7 @@ class XdpPortTest : public testing::Test {
 };
 
 TEST_F(XdpPortTest, receives_whole_frames_with_their_tags_and_more_than_it_has_chunks_for) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   for (int round = 0; round < 60; ++round) {  // 6,000 frames through 2 x 2,048 chunks
     for (std::uint16_t mark = 1; mark <= 50; ++mark) {
       send_on_wire(frame(0, mark, 60));
@@ -191,7 +191,7 @@ TEST_F(XdpPortTest, receives_whole_frames_with_their_tags_and_more_than_it_has_c
 }
 
 TEST_F(XdpPortTest, receives_from_every_queue) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   // UDP flows, which the sending end spreads over its queues; each has the mark in its source port.
   for (std::uint16_t flow = 0; flow < 64; ++flow) {
     std::vector<std::uint8_t> bytes(60, 0);
@@ -219,7 +219,7 @@ TEST_F(XdpPortTest, receives_from_every_queue) {
 }
 
 TEST_F(XdpPortTest, sends_with_the_tag_of_the_vlan_and_more_frames_than_it_has_chunks) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   constexpr std::uint16_t frames = 3000;
   std::uint16_t vid = 0;
   for (std::uint16_t mark = 1; mark <= frames; ++mark) {
@@ -240,7 +240,7 @@ TEST_F(XdpPortTest, sends_with_the_tag_of_the_vlan_and_more_frames_than_it_has_c
 }
 
 TEST_F(XdpPortTest, is_full_while_the_kernel_cannot_send_and_goes_on_afterwards) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   ASSERT_EQ(run("ip link set nic0 down"), 0);
   std::uint16_t held = 0;
   while (send(101, frame(0, held, 60))) ASSERT_LT(++held, 5000);
@@ -264,7 +264,7 @@ TEST_F(XdpPortTest, is_full_while_the_kernel_cannot_send_and_goes_on_afterwards)
 }
 
 TEST_F(XdpPortTest, works_in_generic_mode) {
-  ASSERT_NO_FATAL_FAILURE(open(config(false)));
+  ASSERT_NO_FATAL_FAILURE(open(plan(false)));
   send_on_wire(frame(101, 5, 200));
   EXPECT_EQ(receive(1).at(5), frame(101, 5, 200));
   ASSERT_TRUE(send(101, frame(0, 6, 60)));
@@ -276,10 +276,10 @@ TEST_F(XdpPortTest, works_in_generic_mode) {
 
 TEST_F(XdpPortTest, carries_jumbo_frames_in_several_chunks) {
   make_jumbo();
-  auto opened = XdpPort::open(PortId{1}, event_.get(), config(true, true));
+  auto opened = XdpPort::open(PortId{1}, event_.get(), "nic0", plan(true, true));
   if (!opened) GTEST_SKIP() << "this kernel has no multi-buffer AF_XDP: " << opened.error().message;
   opened->reset();
-  ASSERT_NO_FATAL_FAILURE(open(config(true, true)));
+  ASSERT_NO_FATAL_FAILURE(open(plan(true, true)));
   for (std::uint16_t mark = 1; mark <= 100; ++mark) {
     send_on_wire(frame(101, mark, 9018));
     send_on_wire(frame(0, static_cast<std::uint16_t>(1000 + mark), 60));
@@ -301,7 +301,7 @@ TEST_F(XdpPortTest, carries_jumbo_frames_in_several_chunks) {
 
 TEST_F(XdpPortTest, counts_frames_that_are_larger_than_a_chunk) {
   make_jumbo();
-  ASSERT_NO_FATAL_FAILURE(open(config(false)));
+  ASSERT_NO_FATAL_FAILURE(open(plan(false)));
   send_on_wire(frame(0, 1, 9014));
   send_on_wire(frame(0, 2, 60));
   EXPECT_EQ(receive(1).count(2), 1U);
@@ -311,7 +311,7 @@ TEST_F(XdpPortTest, counts_frames_that_are_larger_than_a_chunk) {
 }
 
 TEST_F(XdpPortTest, drops_without_carrier) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   port_->set_carrier(false);
   ASSERT_TRUE(send(0, frame(0, 1, 60)));
   EXPECT_FALSE(port_->full());
@@ -319,7 +319,7 @@ TEST_F(XdpPortTest, drops_without_carrier) {
 }
 
 TEST_F(XdpPortTest, leaves_nothing_on_the_nic_when_it_is_closed_or_its_process_is_killed) {
-  ASSERT_NO_FATAL_FAILURE(open(config()));
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
   EXPECT_NE(program_on_nic(), 0U);
   port_->detach();
   port_.reset();
@@ -329,7 +329,7 @@ TEST_F(XdpPortTest, leaves_nothing_on_the_nic_when_it_is_closed_or_its_process_i
   ASSERT_EQ(pipe(ready), 0);
   const pid_t child = fork();
   if (child == 0) {
-    auto opened = XdpPort::open(PortId{1}, -1, config());
+    auto opened = XdpPort::open(PortId{1}, -1, "nic0", plan());
     const char word = opened ? 'y' : 'n';
     if (write(ready[1], &word, 1) == 1) pause();
     _exit(1);
@@ -343,7 +343,7 @@ TEST_F(XdpPortTest, leaves_nothing_on_the_nic_when_it_is_closed_or_its_process_i
   waitpid(child, nullptr, 0);
   EXPECT_EQ(program_on_nic(), 0U);
   EXPECT_EQ(run("ip -details link show nic0 | grep -q 'promiscuity 0'"), 0);
-  ASSERT_NO_FATAL_FAILURE(open(config()));  // the queues are free again
+  ASSERT_NO_FATAL_FAILURE(open(plan()));  // the queues are free again
   send_on_wire(frame(101, 5, 200));
   EXPECT_EQ(receive(1).count(5), 1U);
 }
@@ -355,7 +355,7 @@ TEST_F(XdpPortTest, never_replaces_the_program_of_somebody_else) {
   const int nic = static_cast<int>(if_nametoindex("nic0"));
   ASSERT_EQ(bpf_xdp_attach(nic, theirs.get(), XDP_FLAGS_DRV_MODE, nullptr), 0);
   const std::uint32_t before = program_on_nic();
-  const auto opened = XdpPort::open(PortId{1}, event_.get(), config());
+  const auto opened = XdpPort::open(PortId{1}, event_.get(), "nic0", plan());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, ErrorCode::in_use);
   EXPECT_NE(opened.error().message.find("theirs"), std::string::npos) << opened.error().message;

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <thread>
 
-#include "base/byte_order.h"
+#include "dataplane/frame/leaving.h"
 
 // Newer than the headers of the oldest system that this is built on.
 #ifndef XDP_USE_SG
@@ -46,21 +46,6 @@ class ChunkWriter {
   std::size_t next_ = 0;
   std::size_t used_ = 0;  // of chunks_[next_]
 };
-
-void write_frame(ChunkWriter writer, const Frame& frame) noexcept {
-  constexpr std::size_t addresses = 12;
-  if (frame.tag_tpid != 0) {
-    std::uint8_t tag[vlan_tag_size];
-    store_be16(tag, frame.tag_tpid);
-    store_be16(tag + 2, frame.tag_tci);
-    writer.write(frame.head, addresses);
-    writer.write(tag, sizeof tag);
-    writer.write(frame.head + addresses, frame.head_size - addresses);
-  } else {
-    writer.write(frame.head, frame.head_size);
-  }
-  for (std::size_t i = 0; i < frame.rest_count; ++i) writer.write(frame.rest[i].data, frame.rest[i].size);
-}
 
 Error open_error(const XdpQueueConfig& config, int error) {
   const std::string what =
@@ -216,7 +201,9 @@ XdpQueue::Put XdpQueue::put(const Frame& frame) noexcept {
     return Put::no_room;
   }
   const std::span<const std::uint64_t> taken = std::span(free_).last(chunks);
-  write_frame(ChunkWriter(umem_bytes_, taken), frame);
+  ChunkWriter writer(umem_bytes_, taken);
+  TagBytes tag;
+  for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t bytes) { writer.write(data, bytes); });
   std::size_t left = size;
   for (std::size_t i = 0; i < chunks; ++i) {
     xdp_desc& descriptor = *xsk_ring_prod__tx_desc(&tx_, index + static_cast<std::uint32_t>(i));

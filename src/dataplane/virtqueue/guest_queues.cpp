@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/byte_order.h"
+#include "dataplane/frame/leaving.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -164,18 +164,8 @@ void GuestQueues::write(const Frame& frame) noexcept {
   std::memcpy(header_bytes, &header, sizeof header_bytes);
   Writer writer(segments_.data());
   writer.put(header_bytes, header_size_);
-  if (frame.tag_tpid != 0) {
-    constexpr std::uint32_t addresses = 12;
-    std::uint8_t tag[vlan_tag_size];
-    store_be16(tag, frame.tag_tpid);
-    store_be16(tag + 2, frame.tag_tci);
-    writer.put(frame.head, addresses);
-    writer.put(tag, sizeof tag);
-    writer.put(frame.head + addresses, frame.head_size - addresses);
-  } else {
-    writer.put(frame.head, frame.head_size);
-  }
-  for (std::size_t i = 0; i < frame.rest_count; ++i) writer.put(frame.rest[i].data, frame.rest[i].size);
+  TagBytes tag;
+  for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) { writer.put(data, size); });
 }
 
 void GuestQueues::publish(CallSignal& calls) noexcept {
