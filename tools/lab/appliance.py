@@ -13,14 +13,13 @@ Everything in it is read from the build directory: build patchbayd and patchbay 
 """
 
 import glob
-import json
 import os
 import shlex
 import subprocess
 import time
 
 from . import guest, image, qemu10
-from .daemon import build_dir, program
+from .daemon import Commands, build_dir, program
 from .guest import Guest
 from .proc import LabError, Process, run, wait_until
 
@@ -171,7 +170,7 @@ class Appliance(Guest):
         return self.run(f"test -e /sys/bus/pci/devices/{nic.pci}", check=False)[0] == 0
 
 
-class ApplianceDaemon:
+class ApplianceDaemon(Commands):
     """patchbayd inside an appliance, with the words of Daemon. What it logs goes to the appliance's console log."""
 
     def __init__(self, inside, arguments=()):
@@ -235,17 +234,6 @@ class ApplianceDaemon:
         status, text = self._inside.run(shlex.join(command), check=False, limit_s=limit_s)
         good = status == 0
         return subprocess.CompletedProcess(command, status, text if good else "", "" if good else text)
-
-    def do(self, *words):
-        """Runs `patchbay WORDS…`, which must work; its output."""
-        done = self.cli(*words)
-        if done.returncode != 0:
-            raise LabError(f"patchbay {' '.join(map(str, words))}: exit {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
-
-    def json(self, *words):
-        """What `patchbay --json WORDS…` prints, parsed."""
-        return json.loads(self.do("--json", *words))
 
 
 def check_idle(daemon, window_s=4.0):

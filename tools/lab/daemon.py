@@ -21,7 +21,25 @@ def program(name):
     raise LabError(f"{name} is not built in {build_dir()}; run ./quickstart or ./test --quick first")
 
 
-class Daemon:
+class Commands:
+    """What one does with a `cli(*words)`, wherever it runs."""
+
+    def cli(self, *words):
+        raise NotImplementedError
+
+    def do(self, *words):
+        """Runs `patchbay WORDS…`, which must work; its output."""
+        done = self.cli(*words)
+        if done.returncode != 0:
+            raise LabError(f"patchbay {' '.join(map(str, words))}: exit {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def json(self, *words):
+        """What `patchbay --json WORDS…` prints, parsed."""
+        return json.loads(self.do("--json", *words))
+
+
+class Daemon(Commands):
     """Starts, ends and restarts patchbayd with state and sockets of the lab's own, in the lab's host namespace."""
 
     def __init__(self, lab_dir, netns, arguments=()):
@@ -68,14 +86,3 @@ class Daemon:
             return subprocess.run(command, capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"patchbay {' '.join(map(str, words))}: no answer after {limit_s:g} s") from error
-
-    def do(self, *words):
-        """Runs `patchbay WORDS…`, which must work; its output."""
-        done = self.cli(*words)
-        if done.returncode != 0:
-            raise LabError(f"patchbay {' '.join(map(str, words))}: exit {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
-
-    def json(self, *words):
-        """What `patchbay --json WORDS…` prints, parsed."""
-        return json.loads(self.do("--json", *words))
