@@ -2,24 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include "control/reconcile/host_service.h"
-#include "tests/support/fake_dataplane.h"
-#include "tests/support/fake_host.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/host_service_fixture.h"
 
 namespace patchbay::reconcile {
 namespace {
 
-using Lines = std::vector<std::string>;
 constexpr const char* address = "0000:01:00.0";
 
-class PciNicsTest : public testing::Test {
+class PciNicsTest : public HostServiceTest {
  protected:
   void SetUp() override {
-    auto made = HostService::create(loop, dataplane, store, nics, sharing, endpoints.factory(),
-                                    {run_dir.path(), std::nullopt, {{10, 1, 2, 3}}, std::chrono::milliseconds(1)});
-    ASSERT_TRUE(made) << made.error().message;
-    service = std::move(*made);
+    nics.current.clear();
+    start();
   }
 
   // The device, bound to `driver`: with a network driver it has the interface eth1, else none.
@@ -47,15 +41,6 @@ class PciNicsTest : public testing::Test {
     const auto made = service->create_switch({name, model::SwitchType::external, uplink, std::nullopt, mtu});
     return made ? "" : made.error().message;
   }
-
-  boost::asio::io_context loop;
-  test::TempDir run_dir;
-  test::FakeDataplane dataplane;
-  test::FakeEndpoints endpoints;
-  test::FakeNicWatch nics;
-  test::FakeSharing sharing;
-  test::MemoryStore store;
-  std::unique_ptr<HostService> service;
 };
 
 TEST_F(PciNicsTest, a_device_is_refused_until_it_is_bound_for_dpdk) {
