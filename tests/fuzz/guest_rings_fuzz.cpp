@@ -6,9 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "dataplane/forwarding/classify.h"
-#include "dataplane/forwarding/forward.h"
 #include "dataplane/virtqueue/guest_queues.h"
+#include "tests/support/every_mode.h"
 #include "tests/support/guest_driver.h"
 
 using namespace patchbay;
@@ -16,6 +15,7 @@ using namespace patchbay::dataplane;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2 || size > 0x30000) return 0;
+  const std::size_t port = (data[0] >> 4) % 7U;
   const std::uint64_t features = virtio_f_version_1 | ((data[0] & 1) != 0 ? virtio_net_f_mrg_rxbuf : 0) |
                                  ((data[0] & 2) != 0 ? virtio_ring_f_event_idx : 0) |
                                  ((data[0] & 4) != 0 ? virtio_ring_f_indirect_desc : 0);
@@ -30,15 +30,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto memory = *GuestMemory::map({&region, 1});
   auto queues = GuestQueues::create(driver.link(memory));
   if (!queues) return 0;
-  const forwarding::SwitchTable::Member members[] = {{1, MacAddr::from_uint64(0x020000000001), 101}};
-  const forwarding::SwitchTable table(members, 0, 1500);
+  static test::EveryMode on;
   static Burst burst;
   static CallSignal calls = *CallSignal::create();
   for (int pass = 0; pass < 3; ++pass) {
     const std::size_t count = (*queues)->take(burst);
     const std::span frames(burst.frames.data(), count);
-    forwarding::classify(frames, {.uplink = true}, table);
-    forwarding::forward(frames, 0, table);
+    on.decide(frames, static_cast<forwarding::PortIndex>(port));
     for (const Frame& frame : frames) {
       if (frame.action != Action::drop) static_cast<void>((*queues)->put(frame));
     }

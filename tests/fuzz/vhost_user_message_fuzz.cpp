@@ -41,7 +41,9 @@ void run(std::span<const std::uint8_t> input, const Lent& lent) {
   boost::asio::io_context loop;
   test::RecordingDataplane dataplane;
   dataplane.record = false;
-  std::optional<vhost_user::Protocol> protocol(std::in_place, dataplane, PortId{1}, device_features);
+  vhost_user::TokenBucket announcements{vhost_user::announcements_per_second, vhost_user::announcements_burst,
+                                        vhost_user::TokenBucket::Clock::now()};
+  std::optional<vhost_user::Protocol> protocol(std::in_place, dataplane, PortId{1}, device_features, announcements);
   test::FakeFrontEnd front_end{UniqueFd(ends[0])};
 
   const vhost_user::Limits limits;

@@ -4,9 +4,11 @@ The line is "N passed, N failed, N skipped". A check that is not a test (format,
 """
 
 import argparse
+import concurrent.futures
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as xml
 
@@ -18,9 +20,10 @@ CLANG = ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++", "-DCMAKE_BU
          "-DCMAKE_CXX_FLAGS=-O0 -g1"]
 GCC = ("build", [])
 SANITIZERS = (
-    ("build-asan", [*CLANG, "-DPATCHBAY_SANITIZE=address,undefined"]),
+    ("build-asan", [*CLANG, "-DPATCHBAY_SANITIZE=address,undefined,fuzzer-no-link", "-DPATCHBAY_FUZZ=ON"]),
     ("build-tsan", [*CLANG, "-DPATCHBAY_SANITIZE=thread"]),
 )
+FUZZ_S = 30  # each target
 SOURCE_FOLDERS = ("src", "clients", "tests")
 
 
@@ -88,6 +91,20 @@ class Suite:
             print(done.stdout[-12000:] + done.stderr[-4000:])
         self.add_junit(result, folder, done.returncode)
 
+    def fuzz(self, folder):
+        """Each fuzz target from its corpus on, as many at once as there are jobs. What crashes one stays in `folder`."""
+        programs = os.path.join(REPOSITORY, folder, "tests", "fuzz")
+        names = sorted(name for name in os.listdir(programs) if name.endswith("_fuzz"))
+        self.count(bool(names), f"{folder}: fuzz targets")
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(lambda name: self._fuzz_one(os.path.join(programs, name), name), names))
+
+    def _fuzz_one(self, program, name):
+        kept = os.path.join(REPOSITORY, "tests", "fuzz", "corpus", name)
+        with tempfile.TemporaryDirectory() as found:
+            self.check(f"fuzz: {name}", [program, f"-max_total_time={FUZZ_S}", f"-artifact_prefix={program}-",
+                                         "-timeout=20", "-rss_limit_mb=4096", found, kept])
+
     def integration(self, arguments):
         result = os.path.join(REPOSITORY, "build", "pytest.xml")
         if os.path.exists(result):
@@ -137,6 +154,8 @@ def main():
         for folder, options in SANITIZERS:
             if suite.build(folder, options, everything=folder == "build-asan"):
                 suite.unit_tests(folder)
+                if folder == "build-asan":
+                    suite.fuzz(folder)
         if built:
             suite.integration(arguments.pytest)
     for failure in suite.failures:

@@ -57,6 +57,26 @@ json resolved(const std::string& text) {
   return value;
 }
 
+bool is_utf8(const std::string& text) {
+  try {
+    static_cast<void>(json(text).dump());
+    return true;
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
+// The line of the first character that YAML does not take as it is (5.1): a control character. 0 if there is none. The parser
+// would guess another encoding from zeros at the start.
+std::size_t line_of_control_character(const std::string& text) {
+  const auto is_control = [](char c) {
+    return static_cast<unsigned char>(c) < ' ' && c != '\t' && c != '\n' && c != '\r';
+  };
+  const auto found = std::find_if(text.begin(), text.end(), is_control);
+  if (found == text.end()) return 0;
+  return 1 + static_cast<std::size_t>(std::count(text.begin(), found, '\n'));
+}
+
 // Puts the events of one document together. What is open (a map, a sequence) is a frame of the stack.
 class Builder final : public YAML::EventHandler {
  public:
@@ -180,15 +200,6 @@ class Builder final : public YAML::EventHandler {
   std::vector<Open> open_;
 };
 
-bool is_utf8(const std::string& text) {
-  try {
-    static_cast<void>(json(text).dump());
-    return true;
-  } catch (const json::exception&) {
-    return false;
-  }
-}
-
 bool is_plain(const std::string& text) {
   static constexpr const char* taken[] = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
   const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
@@ -244,6 +255,9 @@ Result<Document> parse_yaml(const std::string& given) {
   // The parser leaves a byte order mark out of its positions.
   const std::string text = given.starts_with("\xef\xbb\xbf") ? given.substr(3) : given;
   if (!is_utf8(text)) return fail(ErrorCode::invalid, "this is not UTF-8 text; give a YAML file");
+  if (const auto line = line_of_control_character(text); line != 0) {
+    return fail(ErrorCode::invalid, "line " + std::to_string(line) + ": a control character stands here; take it out");
+  }
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);

@@ -91,6 +91,9 @@ INSTANTIATE_TEST_SUITE_P(
         {"tab", "a:\n\tb: 1\n", "line 2"},
         {"indentation", "a:\n    b: 1\n  c: 2\n", "line 3"},
         {"not_utf8", "a: \xff\xfe\n", "not UTF-8"},
+        {"looks_like_utf16", std::string("L!\0N:", 5), "line 1: a control character"},
+        {"control_character", "a: 1\nb: \x01\n", "line 2: a control character"},
+        {"half_a_character", "a: \"\\ud800\"\n", "line 1, column 11: this is not YAML"},
         {"sixteen_bits",
          std::string("\xff\xfe"
                      "a\0:\0",
