@@ -27,9 +27,14 @@ Result<std::optional<gid_t>> socket_group_of(const Options& options) {
   return std::optional(*group);
 }
 
+std::string positions_dir_of(const Options& options) {
+  return options.run_dir + "/rings";
+}
+
 Result<void> make_directories_of(const Options& options) {
   if (auto ok = make_directories(options.state_dir, 0700); !ok) return ok;
-  return make_directories(options.run_dir, 0755);
+  if (auto ok = make_directories(options.run_dir, 0755); !ok) return ok;
+  return make_directories(positions_dir_of(options), 0700);
 }
 
 }  // namespace
@@ -58,7 +63,7 @@ Result<void> run(const Options& options) {
   if (!nics) return fail(nics.error());
   const auto host_address = host::first_ipv4_address();
   if (!host_address) return fail(host_address.error());
-  auto dataplane = dataplane::Dataplane::create({options.worker_cpus, options.state_dir});
+  auto dataplane = dataplane::Dataplane::create({options.worker_cpus, options.state_dir, positions_dir_of(options)});
   if (!dataplane) return fail(dataplane.error());
   const auto make_endpoint = [&loop, &dataplane](vhost_user::EndpointConfig config, std::function<void()> changed) {
     return vhost_user::Endpoint::create(loop, **dataplane, std::move(config), std::move(changed));

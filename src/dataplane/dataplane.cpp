@@ -20,6 +20,7 @@
 #include "dataplane/ports/xdp_port.h"
 #include "dataplane/virtqueue/guest_memory.h"
 #include "dataplane/virtqueue/guest_queues.h"
+#include "dataplane/virtqueue/ring_record.h"
 #include "dataplane/worker/worker.h"
 
 namespace patchbay::dataplane {
@@ -38,7 +39,10 @@ struct PortRecord {
   GuestPort* guest = nullptr;
   HostPort* host = nullptr;
   UplinkPort* uplink = nullptr;
+  std::unique_ptr<RingFile> ring_file;  // of a guest, if positions are kept
   std::unique_ptr<GuestQueues> queues;  // of a connected guest
+
+  [[nodiscard]] RingRecords* records() const noexcept { return ring_file ? &ring_file->records() : nullptr; }
   bool attached = false;
 };
 
@@ -53,12 +57,12 @@ class WorkerDataplane final : public Dataplane {
   Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
-  void close_port(PortId port, bool remove_interface) override;
+  void close_port(PortId port, bool remove_left) override;
   Result<std::shared_ptr<const GuestMemory>> map_guest_memory(const std::vector<MemoryRegion>& regions) override;
   Result<void> connect_guest(PortId port, const GuestLink& link) override;
-  Result<std::array<std::uint16_t, guest_queues>> relink_guest(PortId port, const GuestLink& link) override;
+  Result<RingPositions> relink_guest(PortId port, const GuestLink& link) override;
   void announce(PortId port, MacAddr source) override;
-  std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) override;
+  RingPositions disconnect_guest(PortId port) override;
   void publish(const Layout& layout) override;
   PortCounters counters(PortId port) const override;
   PortFault fault(PortId port) const override { return find(port).port->fault(); }
@@ -71,8 +75,12 @@ class WorkerDataplane final : public Dataplane {
   int event_fd() const override { return event_fd_.get(); }
 
  private:
-  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd, std::string owner)
-      : owner_(std::move(owner)), eal_(std::move(eal)), rcu_(std::move(rcu)), event_fd_(std::move(event_fd)) {}
+  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd, const DataplaneConfig& config)
+      : owner_(config.owner),
+        positions_dir_(config.positions_dir),
+        eal_(std::move(eal)),
+        rcu_(std::move(rcu)),
+        event_fd_(std::move(event_fd)) {}
 
   [[nodiscard]] PortId next_id() noexcept { return PortId{next_id_++}; }
   [[nodiscard]] PortRecord& find(PortId id);
@@ -81,6 +89,7 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
 
   const std::string owner_;
+  const std::string positions_dir_;
   std::unique_ptr<dpdk::Eal> eal_;
   dpdk::Rcu rcu_;
   UniqueFd event_fd_;
@@ -102,7 +111,7 @@ Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig
   UniqueFd event_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event_fd) return fail(system_error("the data plane's event descriptor", errno));
   std::unique_ptr<WorkerDataplane> dataplane(
-      new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd), config.owner));
+      new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd), config));
   const auto cpu = config.worker_cpus.empty() ? std::nullopt : std::optional(config.worker_cpus.front());
   auto worker = Worker::create(0, cpu, dataplane->rcu_);
   if (!worker) return fail(worker.error());
@@ -133,12 +142,19 @@ PortId WorkerDataplane::add(PortRecord record) {
   return id;
 }
 
-Result<PortId> WorkerDataplane::open_guest_port(const std::string&) {
+Result<PortId> WorkerDataplane::open_guest_port(const std::string& vnic) {
+  std::unique_ptr<RingFile> ring_file;
+  if (!positions_dir_.empty()) {
+    auto opened = RingFile::open(positions_dir_ + "/" + vnic);
+    if (!opened) return fail(opened.error());
+    ring_file = std::move(*opened);
+  }
   auto port = std::make_unique<GuestPort>(next_id(), event_fd_.get());
   GuestPort* const guest = port.get();
   PortRecord record;
   record.port = std::move(port);
   record.guest = guest;
+  record.ring_file = std::move(ring_file);
   return add(std::move(record));
 }
 
@@ -191,11 +207,12 @@ void WorkerDataplane::set_carrier(PortId port, bool up) {
   worker_->wake();
 }
 
-void WorkerDataplane::close_port(PortId port, bool remove_interface) {
+void WorkerDataplane::close_port(PortId port, bool remove_left) {
   PortRecord& record = find(port);
   require(!record.attached, "a port that is in no switch of the layout");
   if (record.guest != nullptr) static_cast<void>(disconnect_guest(port));
-  if (record.host != nullptr && remove_interface) record.host->release_interface();
+  if (record.ring_file != nullptr && remove_left) record.ring_file->remove();
+  if (record.host != nullptr && remove_left) record.host->release_interface();
   ports_.erase(raw(port));
 }
 
@@ -217,9 +234,10 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   PortRecord& record = find(port);
   require(record.guest != nullptr && record.queues == nullptr && link.memory != nullptr,
           "a guest port that is not connected, and its memory");
-  auto queues = GuestQueues::create(link);
+  auto queues = GuestQueues::create(link, record.records());
   if (!queues) return fail(queues.error());
   record.queues = std::move(*queues);
+  record.queues->catch_up();
   if (!record.guest->connect(record.queues.get(), kick_of(link))) {
     record.queues.reset();
     return fail(no_more_watches());
@@ -228,7 +246,7 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   return {};
 }
 
-Result<std::array<std::uint16_t, guest_queues>> WorkerDataplane::relink_guest(PortId port, const GuestLink& link) {
+Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink& link) {
   PortRecord& record = find(port);
   require(record.guest != nullptr && record.queues != nullptr && link.memory != nullptr,
           "a guest port that is connected, and its memory");
@@ -237,13 +255,13 @@ Result<std::array<std::uint16_t, guest_queues>> WorkerDataplane::relink_guest(Po
     if (auto connected = connect_guest(port, link); !connected) return fail(connected.error());
     return positions;
   }
-  auto queues = GuestQueues::create(link);
+  auto queues = GuestQueues::create(link, record.records());
   if (!queues) return fail(queues.error());
   if (!record.guest->offer(queues->get(), kick_of(link))) return fail(no_more_watches());
   worker_->wake();
   record.guest->wait_until_taken();
   std::swap(record.queues, *queues);
-  return (*queues)->next_avail();
+  return (*queues)->positions();
 }
 
 void WorkerDataplane::announce(PortId port, MacAddr source) {
@@ -252,14 +270,14 @@ void WorkerDataplane::announce(PortId port, MacAddr source) {
   worker_->wake();
 }
 
-std::array<std::uint16_t, guest_queues> WorkerDataplane::disconnect_guest(PortId port) {
+RingPositions WorkerDataplane::disconnect_guest(PortId port) {
   PortRecord& record = find(port);
   require(record.guest != nullptr, "a guest port");
   if (record.queues == nullptr) return {};
   static_cast<void>(record.guest->disconnect());
   rcu_.synchronize();
   record.guest->forget_fault();
-  const auto positions = record.queues->next_avail();
+  const auto positions = record.queues->positions();
   record.queues.reset();
   return positions;
 }

@@ -46,14 +46,19 @@ inline constexpr std::uint16_t vring_size_max = 32768;
 
 // One virtqueue, as the front-end described it. Descriptors are borrowed until disconnect_guest() returns.
 struct Vring {
-  std::uint16_t size = 0;          // entries: a power of two, at most vring_size_max; 0 while the ring is not set up
-  std::uint64_t desc_address = 0;  // front-end addresses of the three parts
+  std::uint16_t size = 0;  // entries, at most vring_size_max; a power of two if split; 0 while the ring is not set up
+  // Front-end addresses of the three parts; of a packed ring: descriptors, the driver's and the device's event area.
+  std::uint64_t desc_address = 0;
   std::uint64_t avail_address = 0;
   std::uint64_t used_address = 0;
-  std::uint16_t next_avail = 0;  // VHOST_USER_SET_VRING_BASE
-  bool enabled = false;          // VHOST_USER_SET_VRING_ENABLE; a ring that is not enabled moves no frames
-  int kick_fd = -1;              // the guest tells us; -1: none, the ring does not run
-  int call_fd = -1;              // we tell the guest; -1: the guest polls
+  // Where the ring goes on; split rings do not ask, for it stands in guest memory. Of a packed ring: index in bits 0-14,
+  // wrap counter in bit 15; the same of the used side above, which we neither need nor believe.
+  std::uint32_t base = 0;       // what the front-end knows: from SET_VRING_BASE, or as GET_VRING_BASE answered it
+  std::uint32_t position = 0;   // `base`, or further if the ring ran since
+  bool position_known = false;  // this position and no other. Else one that was kept through a crash is better
+  bool enabled = false;         // VHOST_USER_SET_VRING_ENABLE; a ring that is not enabled moves no frames
+  int kick_fd = -1;             // the guest tells us; -1: none, the ring does not run
+  int call_fd = -1;             // we tell the guest; -1: the guest polls
 };
 
 // Room for more: a vnic with several queue pairs will have `rings` of that many, and a bitmap of dirty pages for
@@ -63,6 +68,9 @@ struct GuestLink {
   std::shared_ptr<const GuestMemory> memory;
   std::array<Vring, guest_queues> rings;
 };
+
+// Positions of the rings of a link, in the terms of Vring::position.
+using RingPositions = std::array<std::uint32_t, guest_queues>;
 
 inline constexpr std::uint16_t announcements_max = 64;  // of one port, that wait
 
@@ -163,6 +171,9 @@ struct DataplaneConfig {
   std::vector<unsigned> worker_cpus;  // one worker per entry, pinned to it; empty: one worker, not pinned
   // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
   std::string owner = {};
+  // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
+  // file a guest port, named like its vnic. Empty: they are not kept, and such a ring stands still after a crash.
+  std::string positions_dir = {};
 };
 
 class Dataplane {
@@ -172,7 +183,7 @@ class Dataplane {
 
   virtual ~Dataplane() = default;
 
-  // A port for a guest, not connected yet.
+  // A port for a guest, not connected yet. Errors: no_resource, internal (the file for its ring positions).
   [[nodiscard]] virtual Result<PortId> open_guest_port(const std::string& vnic) = 0;
   // Creates, or takes over from an earlier run, the host interface `config.name` and sets MAC, MTU and up.
   // Errors: exists (an interface of that name that is not ours), no_resource, internal.
@@ -192,29 +203,28 @@ class Dataplane {
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).
   // Devices of DPDK know better: for them this changes nothing.
   virtual void set_carrier(PortId port, bool up) = 0;
-  // Publishes a layout without it first. `remove_interface`: a host interface goes away too, instead of staying, with
-  // its addresses, for the next run.
-  virtual void close_port(PortId port, bool remove_interface) = 0;
+  // Publishes a layout without it first. `remove_left`: what would stay for the next run goes away too: a host interface
+  // with its addresses, or the ring positions of a guest.
+  virtual void close_port(PortId port, bool remove_left) = 0;
 
   // Maps a guest's memory. Errors: invalid (no region, too many, zero size, wraps, smaller file), no_resource.
   [[nodiscard]] virtual Result<std::shared_ptr<const GuestMemory>> map_guest_memory(
       const std::vector<MemoryRegion>& regions) = 0;
   // Rings of `link` that are complete (size, addresses, kick_fd, enabled) start to move frames. The port must not be
-  // connected. Errors: invalid (a ring outside the memory, misaligned, size not a power of two), no_resource: nothing is connected.
+  // connected. Errors: invalid (a ring outside the memory, misaligned, of a wrong size), no_resource: nothing is connected.
   [[nodiscard]] virtual Result<void> connect_guest(PortId port, const GuestLink& link) = 0;
   // Gives a connected guest another link, between two passes of its worker: nobody's frame finds the guest gone. Rings
   // that ran go on where they are, whatever `link` says. Descriptors of both links are borrowed until it returns; from
   // then on nothing of the old one is touched. Gives the position of each ring of the old link.
   // Errors: as connect_guest(); the old link then stays, or none is left, and disconnect_guest() is due.
-  [[nodiscard]] virtual Result<std::array<std::uint16_t, guest_queues>> relink_guest(PortId port,
-                                                                                     const GuestLink& link) = 0;
+  [[nodiscard]] virtual Result<RingPositions> relink_guest(PortId port, const GuestLink& link) = 0;
   // Lets one RARP broadcast come in at the port as if its guest had sent it, with `source` as its address: whoever
   // learns addresses then looks for the guest here. It is judged as every frame of that guest. At most
   // announcements_max of them wait; more are left out.
   virtual void announce(PortId port, MacAddr source) = 0;
-  // Stops both rings; from its return on nothing of the link is touched. Gives each ring's next_avail, and zeros if the
+  // Stops both rings; from its return on nothing of the link is touched. Gives each ring's position, and zeros if the
   // port was not connected.
-  virtual std::array<std::uint16_t, guest_queues> disconnect_guest(PortId port) = 0;
+  virtual RingPositions disconnect_guest(PortId port) = 0;
 
   // Replaces the layout. Each frame is judged wholly by the old or wholly by the new one.
   virtual void publish(const Layout& layout) = 0;

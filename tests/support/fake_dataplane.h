@@ -80,12 +80,11 @@ class FakeDataplane final : public dataplane::Dataplane {
   Result<void> connect_guest(PortId, const dataplane::GuestLink&) override {
     return fail(ErrorCode::invalid, "a fake has no rings");
   }
-  Result<std::array<std::uint16_t, dataplane::guest_queues>> relink_guest(PortId,
-                                                                          const dataplane::GuestLink&) override {
+  Result<dataplane::RingPositions> relink_guest(PortId, const dataplane::GuestLink&) override {
     return fail(ErrorCode::invalid, "a fake has no rings");
   }
   void announce(PortId, MacAddr) override {}
-  std::array<std::uint16_t, dataplane::guest_queues> disconnect_guest(PortId) override { return {}; }
+  dataplane::RingPositions disconnect_guest(PortId) override { return {}; }
 
   // "publish sw1[eth1 1500: vm1/101 vm2/-]"
   void publish(const dataplane::Layout& published) override {

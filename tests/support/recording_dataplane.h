@@ -24,7 +24,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
   std::vector<std::string> calls;
   bool record = true;
   // What the next calls give.
-  std::array<std::uint16_t, dataplane::guest_queues> positions{};
+  dataplane::RingPositions positions{};
   std::optional<Error> map_error;
   std::optional<Error> connect_error;
   // What is there now.
@@ -72,8 +72,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
     return {};
   }
 
-  Result<std::array<std::uint16_t, dataplane::guest_queues>> relink_guest(PortId port,
-                                                                          const dataplane::GuestLink& link) override {
+  Result<dataplane::RingPositions> relink_guest(PortId port, const dataplane::GuestLink& link) override {
     note("relink " + complete_rings(link));
     const auto found = links.find(raw(port));
     demand(found != links.end(), "a port is linked anew that has no link");
@@ -86,7 +85,7 @@ class RecordingDataplane final : public dataplane::Dataplane {
 
   void announce(PortId, MacAddr source) override { note("announce " + source.to_string()); }
 
-  std::array<std::uint16_t, dataplane::guest_queues> disconnect_guest(PortId port) override {
+  dataplane::RingPositions disconnect_guest(PortId port) override {
     note("disconnect");
     const auto found = links.find(raw(port));
     if (found == links.end()) return {};

@@ -22,6 +22,7 @@ void add(dataplane::PortCounters& to, const dataplane::PortCounters& counted) {
 Executor::~Executor() {
   for (Step& each : compute_steps(Wanted{}, actual_)) {
     if (auto* close = std::get_if<CloseHostPort>(&each)) close->remove_interface = false;
+    if (auto* close = std::get_if<CloseGuestPort>(&each)) close->forget = false;
     std::visit([this](const auto& what) { step(what); }, each);
   }
 }
@@ -152,7 +153,7 @@ void Executor::step(const OpenGuestPort& open) {
 }
 
 void Executor::step(const CloseGuestPort& close) {
-  close_port({ObjectKind::guest, close.vnic}, guests_.at(close.vnic).port, false);
+  close_port({ObjectKind::guest, close.vnic}, guests_.at(close.vnic).port, close.forget);
   guests_.erase(close.vnic);
   actual_.guests.erase(close.vnic);
 }
@@ -221,9 +222,9 @@ Result<void> Executor::end_share(const std::string& vnic, const std::string& nic
   return {};
 }
 
-void Executor::close_port(const Object& object, PortId port, bool remove_interface) {
+void Executor::close_port(const Object& object, PortId port, bool remove_left) {
   add(earlier_[object], dataplane_.counters(port));  // final: a layout without the port is published already
-  dataplane_.close_port(port, remove_interface);
+  dataplane_.close_port(port, remove_left);
 }
 
 // ---- Failures and faults --------------------------------------------------------------------------------------------

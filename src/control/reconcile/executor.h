@@ -100,7 +100,7 @@ class Executor {
   static void tell_mtu(Guest& guest, std::uint16_t mtu);
   // Opens `nic` by `plan`, its offloads put as that needs them.
   [[nodiscard]] Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan);
-  void close_port(const Object& object, PortId port, bool remove_interface);
+  void close_port(const Object& object, PortId port, bool remove_left);
   void note_failure(ObjectKind kind, const std::string& name, const Error& error);
   void warn_once(const Object& object, const std::string& message);
   [[nodiscard]] std::optional<PortId> port_of(const Object& object) const;

@@ -26,7 +26,7 @@ TEST_F(HostServiceTest, applies_each_change_as_it_is_asked_for) {
   ASSERT_TRUE(service->set_vnic("vm1", {model::VlanMode(model::Access{*VlanId::from(101)}), std::nullopt}));
   EXPECT_EQ(dataplane.take_calls(), (Lines{"publish [eth1 1500: mgmt/- vm1/101]"}));
   ASSERT_TRUE(service->delete_vnic("vm1"));
-  EXPECT_EQ(dataplane.take_calls(), (Lines{"publish [eth1 1500: mgmt/-]", "close vm1"}));
+  EXPECT_EQ(dataplane.take_calls(), (Lines{"publish [eth1 1500: mgmt/-]", "close vm1 remove"}));
   EXPECT_EQ(endpoints.take_calls(), (Lines{"close vm1"}));
   ASSERT_TRUE(service->delete_vnic("mgmt"));
   EXPECT_EQ(dataplane.take_calls(), (Lines{"publish [eth1 1500:]", "close mgmt remove"}));

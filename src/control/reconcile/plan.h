@@ -140,6 +140,7 @@ struct OpenGuestPort {
 };
 struct CloseGuestPort {
   std::string vnic;
+  bool forget = true;  // the positions of its rings too; else they stay for the next run
   friend bool operator==(const CloseGuestPort&, const CloseGuestPort&) = default;
 };
 struct OpenEndpoint {

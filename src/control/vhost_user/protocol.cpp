@@ -162,10 +162,12 @@ Result<void> Protocol::set_size(const Message& message) {
   const VringState state = parse_vring_state(message);
   auto ring = ring_of(message.request, state.index);
   if (!ring) return fail(std::move(ring.error()));
-  if (!std::has_single_bit(state.number) || state.number > dataplane::vring_size_max) {
-    return fail(ErrorCode::invalid, fmt::format("SET_VRING_NUM gives ring {} {} entries: a power of two up to {} is "
-                                                "needed (rx_queue_size and tx_queue_size of the device)",
-                                                state.index, state.number, dataplane::vring_size_max));
+  if (state.number == 0 || state.number > dataplane::vring_size_max ||
+      (!packed() && !std::has_single_bit(state.number))) {
+    return fail(ErrorCode::invalid,
+                fmt::format("SET_VRING_NUM gives ring {} {} entries: {} up to {} is needed (rx_queue_size and "
+                            "tx_queue_size of the device)",
+                            state.index, state.number, packed() ? "1" : "a power of two", dataplane::vring_size_max));
   }
   if (*ring == nullptr) return {};
   return change([&] { (*ring)->size = static_cast<std::uint16_t>(state.number); });
@@ -189,13 +191,15 @@ Result<void> Protocol::set_base(const Message& message) {
   const VringState state = parse_vring_state(message);
   auto ring = ring_of(message.request, state.index);
   if (!ring) return fail(std::move(ring.error()));
-  if (state.number > std::numeric_limits<std::uint16_t>::max()) {
+  if (!packed() && state.number > std::numeric_limits<std::uint16_t>::max()) {
     return fail(ErrorCode::invalid, fmt::format("SET_VRING_BASE sets ring {} to position {}: positions have 16 bits",
                                                 state.index, state.number));
   }
-  // A ring that runs has a position of its own, and takes this one over from nobody.
-  const bool runs = *ring != nullptr && linked_ && running_[state.index];
-  if (!runs) position_of(state.index) = static_cast<std::uint16_t>(state.number);
+  if (*ring == nullptr) {
+    spare_positions_[state.index - rings_.size()] = state.number;
+  } else if (!linked_ || !running_[state.index]) {  // a ring that runs takes its position over from nobody
+    (*ring)->base = (*ring)->position = state.number;
+  }
   return {};
 }
 
@@ -263,6 +267,7 @@ Result<Reply> Protocol::stop_ring(const Message& message) {
     auto changed = change([&] { std::swap((*ring)->kick, old); });
     if (!changed) return fail(std::move(changed.error()));
   }
+  if (*ring != nullptr) (*ring)->base = (*ring)->position;
   return make_reply(message.request, VringState{asked.index, position_of(asked.index)});
 }
 
@@ -288,8 +293,12 @@ Result<Protocol::Ring*> Protocol::ring_of(std::uint32_t request, std::uint32_t i
   return index < rings_.size() ? &rings_[index] : nullptr;
 }
 
-std::uint16_t& Protocol::position_of(std::uint32_t index) noexcept {
-  return index < rings_.size() ? rings_[index].next_avail : spare_positions_[index - rings_.size()];
+std::uint32_t Protocol::position_of(std::uint32_t index) const noexcept {
+  return index < rings_.size() ? rings_[index].position : spare_positions_[index - rings_.size()];
+}
+
+bool Protocol::packed() const noexcept {
+  return (features_.value_or(0) & feature_ring_packed) != 0;
 }
 
 // ---- The link -------------------------------------------------------------------------------------------------------
@@ -322,9 +331,11 @@ void Protocol::suspend() {
   linked_ = false;
 }
 
-void Protocol::note_positions(const std::array<std::uint16_t, dataplane::guest_queues>& positions) {
+void Protocol::note_positions(const dataplane::RingPositions& positions) {
   for (std::size_t i = 0; i < rings_.size(); ++i) {
-    if (running_[i]) rings_[i].next_avail = positions[i];
+    if (!running_[i]) continue;
+    rings_[i].position = positions[i];
+    rings_[i].position_known = true;
   }
 }
 
@@ -342,7 +353,9 @@ std::optional<dataplane::GuestLink> Protocol::make_link() const {
     link.rings[i].desc_address = ring.address->desc;
     link.rings[i].avail_address = ring.address->avail;
     link.rings[i].used_address = ring.address->used;
-    link.rings[i].next_avail = ring.next_avail;
+    link.rings[i].base = ring.base;
+    link.rings[i].position = ring.position;
+    link.rings[i].position_known = ring.position_known;
     link.rings[i].enabled = true;
     link.rings[i].kick_fd = ring.kick.get();
     link.rings[i].call_fd = ring.call.get();

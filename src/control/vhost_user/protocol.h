@@ -7,6 +7,9 @@
 //         worker, so that no frame is lost; what the message replaced (memory, descriptors) goes only afterwards.
 //         Front-ends with more queue pairs than the vnic has may start: their further rings are known by number, take
 //         every message and move nothing. VIRTIO_NET_F_MQ is not offered, so no guest's driver uses them.
+//         Where a packed ring goes on is known to three: the front-end (base), this object, once the ring has run for it
+//         (position), and the data plane's record, which outlives a crash. Whoever comes later in this row knows better,
+//         but a base that was not learned from GET_VRING_BASE of this session may be one from before a crash.
 //         Not here yet: writes to guest memory are not logged for migration. VHOST_F_LOG_ALL would be offered in
 //         `offered_`, SET_LOG_BASE and the flag of SET_VRING_ADDR would change the picture as SET_MEM_TABLE does.
 // States  no link -> link (connect) -> link (relink) -> no link (suspend) -> …; after a failure the object may only be
@@ -38,6 +41,8 @@ namespace patchbay::vhost_user {
 // Feature bits of the device that only the protocol's two ends care about.
 inline constexpr std::uint64_t feature_protocol_features = std::uint64_t{1} << 30;  // VHOST_USER_F_PROTOCOL_FEATURES
 inline constexpr std::uint64_t feature_net_mtu = std::uint64_t{1} << 3;             // VIRTIO_NET_F_MTU
+
+inline constexpr std::uint64_t feature_ring_packed = std::uint64_t{1} << 34;  // VIRTIO_F_RING_PACKED
 
 // Protocol features: VHOST_USER_PROTOCOL_F_*.
 inline constexpr std::uint64_t protocol_mq = std::uint64_t{1} << 0;
@@ -82,7 +87,9 @@ class Protocol {
   struct Ring {
     std::uint16_t size = 0;
     std::optional<VringAddress> address;
-    std::uint16_t next_avail = 0;
+    std::uint32_t base = 0;  // as Vring in dataplane.h
+    std::uint32_t position = 0;
+    bool position_known = false;
     std::optional<bool> enabled;  // as SET_VRING_ENABLE said; nothing: the default
     UniqueFd kick;
     UniqueFd call;
@@ -104,14 +111,15 @@ class Protocol {
   void announce(MacAddr source);
   // Null for a ring beyond the vnic's own: nothing to change.
   [[nodiscard]] Result<Ring*> ring_of(std::uint32_t request, std::uint32_t index);
-  [[nodiscard]] std::uint16_t& position_of(std::uint32_t index) noexcept;
+  [[nodiscard]] std::uint32_t position_of(std::uint32_t index) const noexcept;
+  [[nodiscard]] bool packed() const noexcept;
 
   // `what` changes the picture; the link follows. Descriptors that `what` replaces must stay open until this returns.
   [[nodiscard]] Result<void> change(const std::function<void()>& what);
   void suspend();
   // The link that the picture makes; nothing if it makes none.
   [[nodiscard]] std::optional<dataplane::GuestLink> make_link() const;
-  void note_positions(const std::array<std::uint16_t, dataplane::guest_queues>& positions);
+  void note_positions(const dataplane::RingPositions& positions);
   [[nodiscard]] bool is_enabled(const Ring& ring) const noexcept;
   [[nodiscard]] bool is_complete(const Ring& ring) const noexcept;
 
@@ -126,7 +134,7 @@ class Protocol {
   std::optional<std::uint16_t> told_mtu_;
   std::shared_ptr<const dataplane::GuestMemory> memory_;
   std::array<Ring, dataplane::guest_queues> rings_;
-  std::array<std::uint16_t, 2 * queue_pairs_max - dataplane::guest_queues> spare_positions_{};  // of the rings beyond
+  std::array<std::uint32_t, 2 * queue_pairs_max - dataplane::guest_queues> spare_positions_{};  // of the rings beyond
   bool linked_ = false;
   std::array<bool, dataplane::guest_queues> running_{};  // rings that the link was made with
 };

@@ -108,7 +108,7 @@ TEST_F(ProtocolTest, links_both_rings_after_the_handshake_of_qemu) {
   EXPECT_EQ(linked().rings[0].desc_address, 0x1000U);
   EXPECT_EQ(linked().rings[0].used_address, 0x2000U);
   EXPECT_EQ(linked().rings[0].avail_address, 0x3000U);
-  EXPECT_EQ(linked().rings[1].next_avail, 65535) << "the front-end's position, for this ring did not run";
+  EXPECT_EQ(linked().rings[1].position, 65535) << "the front-end's position, for this ring did not run";
   EXPECT_EQ(linked().rings[1].desc_address, 0x1001U);
   EXPECT_GE(linked().rings[1].call_fd, 0);
 }
@@ -195,7 +195,61 @@ TEST_F(ProtocolTest, get_vring_base_answers_with_the_data_planes_position_and_st
   EXPECT_FALSE(protocol->is_linked()) << "only a new kick descriptor starts a stopped ring";
   tell(Request::set_vring_kick, u64(1), events(1));
   EXPECT_TRUE(protocol->is_linked());
-  EXPECT_EQ(linked().rings[1].next_avail, 42);
+  EXPECT_EQ(linked().rings[1].position, 42);
+}
+
+// ---- Packed rings ----
+
+constexpr std::uint64_t packed_features = device_features | feature_ring_packed;
+
+class PackedProtocolTest : public ProtocolTest {
+ protected:
+  PackedProtocolTest() {
+    protocol = std::make_unique<Protocol>(dataplane, port, packed_features, announcements);
+    negotiate(packed_features | feature_protocol_features);
+  }
+  test::Bytes base_reply(std::uint32_t ring, std::uint32_t position) {
+    return test::message_bytes(11, vring_state(ring, position), test::flag_version_1 | test::flag_reply);
+  }
+};
+
+TEST_F(PackedProtocolTest, takes_bases_of_32_bits_and_sizes_that_are_no_powers_of_two) {
+  set_up_ring(0, 0x80058005);  // QEMU gives both sides,
+  set_up_ring(1, 0x8000);      // virtio-user one
+  tell(Request::set_vring_num, vring_state(0, 1));
+  tell(Request::set_vring_num, vring_state(1, 32767));
+  for (const std::uint32_t ring : {0U, 1U}) tell(Request::set_vring_enable, vring_state(ring, 1));
+  EXPECT_EQ(linked().features, packed_features);
+  EXPECT_EQ(linked().rings[0].base, 0x80058005U);
+  EXPECT_EQ(linked().rings[0].size, 1U);
+  EXPECT_EQ(linked().rings[1].position, 0x8000U);
+  EXPECT_EQ(linked().rings[1].size, 32767U);
+  for (const std::uint32_t size : {0U, 32769U}) {
+    EXPECT_TRUE(send(Request::set_vring_num, vring_state(0, size)).failure) << size;
+  }
+}
+
+TEST_F(PackedProtocolTest, a_base_is_only_certain_after_the_ring_ran_in_this_session) {
+  set_up_ring(0, 0x80008000);
+  tell(Request::set_vring_enable, vring_state(0, 1));
+  EXPECT_FALSE(linked().rings[0].position_known) << "QEMU says this also after the daemon was killed";
+  dataplane.positions = {0x00070007, 0};
+  tell(Request::set_vring_call, u64(0), events(1));  // gives the position,
+  tell(Request::set_vring_call, u64(0), events(1));  // and takes it along
+  EXPECT_TRUE(linked().rings[0].position_known);
+  EXPECT_EQ(linked().rings[0].position, 0x00070007U);
+  EXPECT_EQ(linked().rings[0].base, 0x80008000U) << "the front-end was not told yet, and would say this again";
+
+  dataplane.positions = {0x00090009, 0};
+  EXPECT_EQ(send(Request::get_vring_base, vring_state(0, 0)).reply, base_reply(0, 0x00090009));
+  tell(Request::set_vring_kick, u64(0), events(1));
+  EXPECT_EQ(linked().rings[0].base, 0x00090009U);
+  EXPECT_EQ(linked().rings[0].position, 0x00090009U);
+
+  send(Request::get_vring_base, vring_state(0, 0));
+  set_up_ring(0, 0x80008000);  // the guest was reset
+  EXPECT_EQ(linked().rings[0].position, 0x80008000U);
+  EXPECT_TRUE(linked().rings[0].position_known);
 }
 
 TEST_F(ProtocolTest, rings_beyond_the_vnics_take_every_message_and_move_nothing) {

@@ -57,7 +57,11 @@ void GuestPort::wait_until_taken() noexcept {
 void GuestPort::take_offered() noexcept {
   GuestQueues* const next = offered_.load(std::memory_order_acquire);
   if (next == nullptr) return;
-  next->catch_up();
+  if (const GuestQueues* const old = queues_.load(std::memory_order_relaxed)) {
+    next->take_over(*old);
+  } else {
+    next->catch_up();
+  }
   queues_.store(next, std::memory_order_release);
   offered_.store(nullptr, std::memory_order_release);
   offered_.notify_one();
@@ -175,8 +179,12 @@ std::size_t GuestPort::send(std::span<const Frame> frames) noexcept {
 }
 
 void GuestPort::flush(CallSignal& calls) noexcept {
+  if (touched_ != nullptr) touched_->publish_deliveries(calls);
+}
+
+void GuestPort::settle(CallSignal& calls) noexcept {
   if (touched_ != nullptr) {
-    touched_->publish(calls);
+    touched_->publish_returns(calls);
     check(*touched_);
     touched_ = nullptr;
   }

@@ -39,6 +39,7 @@ class GuestPort final : public Port {
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   void flush(CallSignal& calls) noexcept override;
+  void settle(CallSignal& calls) noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
   void attach(int epoll_fd) noexcept override;
@@ -57,7 +58,7 @@ class GuestPort final : public Port {
   std::atomic<std::uint64_t> announcements_ = 0;
   std::uint64_t announcing_ = 0;      // the worker's, between receive() and complete(): the slot that was received
   GuestQueues* receiving_ = nullptr;  // the worker's, between receive() and complete()
-  GuestQueues* touched_ = nullptr;    // the worker's, until flush()
+  GuestQueues* touched_ = nullptr;    // the worker's, until settle()
   int epoll_fd_ = -1;                 // control's
   int kick_fd_ = -1;                  // control's
   int old_kick_fd_ = -1;              // control's, between offer() and wait_until_taken()

@@ -43,7 +43,9 @@ class Port {
   virtual void complete(std::size_t count) noexcept = 0;
   // Takes frames for the other side, in order, and counts each as sent or dropped. Fewer than all: full(), try later.
   [[nodiscard]] virtual std::size_t send(std::span<const Frame> frames) noexcept = 0;
+  // The end of a pass: what was sent may be seen. When that is so at all ports, what was received is given back.
   virtual void flush(CallSignal& calls) noexcept = 0;
+  virtual void settle(CallSignal& calls) noexcept { static_cast<void>(calls); }
 
   // Asks the other side to wake the worker. True: there is work already.
   [[nodiscard]] virtual bool prepare_sleep() noexcept = 0;

@@ -18,6 +18,7 @@ namespace {
 struct Extent {
   std::uint64_t offset = 0;  // in the file, at the start of a page
   std::size_t size = 0;      // whole pages
+  FilePlace place;
 };
 
 // What to map of the file so that `size` bytes from `offset` on are there.
@@ -34,7 +35,9 @@ Result<Extent> extent_of(int fd, std::uint64_t offset, std::uint64_t size, const
   }
   const auto page = static_cast<std::uint64_t>(file_system.f_type == HUGETLBFS_MAGIC ? file_system.f_bsize : 4096);
   const std::uint64_t start = offset / page * page;
-  return Extent{start, static_cast<std::size_t>((offset + size - start + page - 1) / page * page)};
+  return Extent{start,
+                static_cast<std::size_t>((offset + size - start + page - 1) / page * page),
+                {.device = file.st_dev, .inode = file.st_ino, .offset = offset}};
 }
 
 bool wraps(std::uint64_t start, std::uint64_t size) {
@@ -79,6 +82,7 @@ Result<void> GuestMemory::add(const MemoryRegion& region, std::size_t number) {
                         .data = static_cast<std::uint8_t*>(mapping) + (region.mmap_offset - extent->offset),
                         .mapping = mapping,
                         .mapping_size = extent->size,
+                        .place = extent->place,
                         .guard = *entry};
   return {};
 }
@@ -99,6 +103,17 @@ std::uint8_t* GuestMemory::translate_front_end(std::uint64_t address, std::uint6
     }
   }
   return nullptr;
+}
+
+FilePlace GuestMemory::place_of(const std::uint8_t* data) const noexcept {
+  for (std::size_t i = 0; i < count_; ++i) {
+    const Region& region = regions_[i];
+    if (data < region.data || data >= region.data + region.size_bytes) continue;
+    FilePlace place = region.place;
+    place.offset += static_cast<std::uint64_t>(data - region.data);
+    return place;
+  }
+  return {};
 }
 
 }  // namespace patchbay::dataplane

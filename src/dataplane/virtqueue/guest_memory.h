@@ -21,6 +21,13 @@
 
 namespace patchbay::dataplane {
 
+// Which byte of which file.
+struct FilePlace {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t offset = 0;
+};
+
 class GuestMemory {
  public:
   // Errors: invalid (no region, too many, zero size, a range that wraps, a file smaller than its region or of the wrong
@@ -45,6 +52,9 @@ class GuestMemory {
   // The same for an address in the front-end's terms.
   [[nodiscard]] std::uint8_t* translate_front_end(std::uint64_t address, std::uint64_t size_bytes) const noexcept;
 
+  // Where what `data`, from translate*(), points to is kept: the same for whoever maps it, wherever.
+  [[nodiscard]] FilePlace place_of(const std::uint8_t* data) const noexcept;
+
   // A region vanished: what is read from it now are zeros of our own.
   [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
@@ -56,6 +66,7 @@ class GuestMemory {
     std::uint8_t* data = nullptr;
     void* mapping = nullptr;
     std::size_t mapping_size = 0;
+    FilePlace place;
     std::size_t guard = 0;  // entry in the table that the SIGBUS handler reads
   };
 

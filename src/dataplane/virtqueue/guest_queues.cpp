@@ -41,16 +41,36 @@ class Writer {
 
 }  // namespace
 
-Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link) {
+void Ring::take_over(const Ring& old) noexcept {
+  if (auto* const packed = std::get_if<PackedRing>(&kind_)) {
+    const auto* const before = std::get_if<PackedRing>(&old.kind_);
+    return before != nullptr ? packed->take_over(*before) : packed->catch_up();
+  }
+  if (auto* const split = std::get_if<SplitRing>(&kind_)) split->catch_up();
+}
+
+Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link, RingRecords* records) {
   constexpr const char* names[guest_queues] = {"receive ring: ", "transmit ring: "};
   std::unique_ptr<GuestQueues> queues(new GuestQueues);
   queues->memory_ = link.memory;
+  const bool packed = (link.features & virtio_f_ring_packed) != 0;
+  if (packed && records == nullptr) {
+    queues->own_records_ = std::make_unique<RingRecords>();
+    records = queues->own_records_.get();
+  }
   for (std::size_t i = 0; i < guest_queues; ++i) {
-    queues->base_[i] = link.rings[i].next_avail;
-    if (!complete(link.rings[i])) continue;
-    auto ring = SplitRing::create(*link.memory, link.rings[i], link.features);
-    if (!ring) return fail(ring.error().code, names[i] + ring.error().message);
-    (i == to_guest_index ? queues->to_guest_ : queues->from_guest_) = *ring;
+    const Vring& vring = link.rings[i];
+    queues->left_out_[i] = vring.position;
+    if (!complete(vring)) continue;
+    Ring& ring = i == to_guest_index ? queues->to_guest_ : queues->from_guest_;
+    const auto keep = [&](auto created) -> Result<void> {
+      if (!created) return fail(created.error().code, names[i] + created.error().message);
+      ring = Ring(*created);
+      return {};
+    };
+    const auto kept = packed ? keep(PackedRing::create(*link.memory, vring, link.features, (*records)[i]))
+                             : keep(SplitRing::create(*link.memory, vring, link.features));
+    if (!kept) return fail(kept.error());
   }
   queues->call_to_guest_ = link.rings[to_guest_index].call_fd;
   queues->call_from_guest_ = link.rings[from_guest_index].call_fd;
@@ -60,21 +80,37 @@ Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link) 
   return queues;
 }
 
-std::array<std::uint16_t, guest_queues> GuestQueues::next_avail_of() const noexcept {
-  return {to_guest_ ? to_guest_->next_avail() : base_[to_guest_index],
-          from_guest_ ? from_guest_->next_avail() : base_[from_guest_index]};
+void GuestQueues::catch_up() noexcept {
+  to_guest_.take_over({});
+  from_guest_.take_over({});
+}
+
+void GuestQueues::take_over(const GuestQueues& old) noexcept {
+  to_guest_.take_over(old.to_guest_);
+  from_guest_.take_over(old.from_guest_);
+}
+
+std::array<std::uint32_t, guest_queues> GuestQueues::positions() const noexcept {
+  const auto of = [this](const Ring& ring, std::size_t index) {
+    return ring ? ring.with([](const auto& kind) { return kind.position(); }) : left_out_[index];
+  };
+  return {of(to_guest_, to_guest_index), of(from_guest_, from_guest_index)};
 }
 
 std::size_t GuestQueues::take(Burst& burst) noexcept {
-  if (!from_guest_) return 0;
-  const auto count = std::min<std::size_t>(from_guest_->available(), burst_max);
+  return from_guest_ ? from_guest_.with([&](auto& ring) { return take_from(ring, burst); }) : 0;
+}
+
+template <typename Kind>
+std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
+  const auto count = std::min<std::size_t>(ring.available(), burst_max);
   for (std::size_t i = 0; i < count; ++i) {
     Chain chain;
     Frame& frame = burst.frames[i];
-    frame = Frame{};
     const ChainStatus status =
-        from_guest_->read_chain(static_cast<std::uint16_t>(i), Access::device_reads, burst.segments[i], chain);
-    if (status == ChainStatus::broken) return i;
+        ring.read_chain(static_cast<std::uint16_t>(i), Access::device_reads, burst.segments[i], chain);
+    if (status == ChainStatus::broken || status == ChainStatus::none) return i;
+    frame = Frame{};
     taken_[i] = chain.id;
     if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
       drop(frame, DropReason::bad_descriptor);
@@ -116,24 +152,27 @@ void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>
 }
 
 void GuestQueues::give_back(std::size_t count) noexcept {
-  for (std::size_t i = 0; i < count; ++i) from_guest_->push_used(taken_[i], 0);
+  from_guest_.with([&](auto& ring) {
+    for (std::size_t i = 0; i < count; ++i) ring.push_used(taken_[i], 0);
+  });
 }
 
-Put GuestQueues::gather(std::uint64_t needed) noexcept {
+template <typename Kind>
+Put GuestQueues::gather(Kind& ring, std::uint64_t needed) noexcept {
   segment_count_ = 0;
   chain_count_ = 0;
-  const std::uint16_t available = to_guest_->available();
+  const std::uint16_t available = ring.available();
   for (std::uint64_t room = 0; room < needed;) {
     if (chain_count_ != 0 && !mergeable_) return Put::bad_buffer;
     if (chain_count_ == available) return Put::ring_full;
     if (chain_count_ == chains_.size() || segment_count_ == segments_.size()) return Put::bad_buffer;
     Chain chain;
-    const ChainStatus status = to_guest_->read_chain(static_cast<std::uint16_t>(chain_count_), Access::device_writes,
-                                                     std::span(segments_).subspan(segment_count_), chain);
-    if (status == ChainStatus::broken) return Put::ring_full;
+    const ChainStatus status = ring.read_chain(static_cast<std::uint16_t>(chain_count_), Access::device_writes,
+                                               std::span(segments_).subspan(segment_count_), chain);
+    if (status == ChainStatus::broken || status == ChainStatus::none) return Put::ring_full;
     if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
       // Returned empty, so that one bad buffer does not stand in the way of the good ones behind it for ever.
-      if (chain_count_ == 0) to_guest_->push_used(chain.id, 0);
+      if (chain_count_ == 0) ring.push_used(chain.id, 0);
       return Put::bad_buffer;
     }
     chains_[chain_count_++] = {chain.id, chain.size_bytes};
@@ -145,13 +184,18 @@ Put GuestQueues::gather(std::uint64_t needed) noexcept {
 
 Put GuestQueues::put(const Frame& frame) noexcept {
   if (!to_guest_) return Put::ring_full;
+  return to_guest_.with([&](auto& ring) { return put_into(ring, frame); });
+}
+
+template <typename Kind>
+Put GuestQueues::put_into(Kind& ring, const Frame& frame) noexcept {
   const std::uint64_t needed = std::uint64_t{header_size_} + tagged_size(frame);
-  if (const Put gathered = gather(needed); gathered != Put::delivered) return gathered;
+  if (const Put gathered = gather(ring, needed); gathered != Put::delivered) return gathered;
   write(frame);
   std::uint64_t left = needed;
   for (std::size_t i = 0; i < chain_count_; ++i) {
     const std::uint64_t part = std::min(left, chains_[i].size_bytes);
-    to_guest_->push_used(chains_[i].id, static_cast<std::uint32_t>(part));
+    ring.push_used(chains_[i].id, static_cast<std::uint32_t>(part));
     left -= part;
   }
   return Put::delivered;
@@ -168,10 +212,15 @@ void GuestQueues::write(const Frame& frame) noexcept {
   for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) { writer.put(data, size); });
 }
 
-void GuestQueues::publish(CallSignal& calls) noexcept {
-  if ((from_guest_ && from_guest_->publish()) || greeting_due_) calls.call(call_from_guest_);
-  if ((to_guest_ && to_guest_->publish()) || greeting_due_) calls.call(call_to_guest_);
+void GuestQueues::publish_deliveries(CallSignal& calls) noexcept {
+  const bool wanted = to_guest_ && to_guest_.with([](auto& ring) { return ring.publish(); });
+  if (wanted || greeting_due_) calls.call(call_to_guest_);
+  if (greeting_due_) calls.call(call_from_guest_);
   greeting_due_ = false;
+}
+
+void GuestQueues::publish_returns(CallSignal& calls) noexcept {
+  if (from_guest_ && from_guest_.with([](auto& ring) { return ring.publish(); })) calls.call(call_from_guest_);
 }
 
 }  // namespace patchbay::dataplane

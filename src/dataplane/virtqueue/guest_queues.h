@@ -3,89 +3,136 @@
 // Theory  take() copies the first bytes of each frame to private memory, where all decisions are made, and notes where
 //         the rest lies; the chains stay the guest's until give_back(), so that frames that cannot go on wait in the
 //         ring they came in. put() writes a frame's head and then its rest straight into the receiver's buffers: the
-//         only copy the rest ever sees.
+//         only copy the rest ever sees. Whether rings are split or packed is asked once a burst, or once a frame that is
+//         put: what works on them is written once, for both kinds.
 // Limits  burst_max frames a take(); segments_max descriptors a chain; segments_max receive descriptors a frame.
 // Threads The worker that owns the vnic.
 #pragma once
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <variant>
 
 #include "base/result.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/frame/frame.h"
 #include "dataplane/virtqueue/call_signal.h"
+#include "dataplane/virtqueue/packed_ring.h"
+#include "dataplane/virtqueue/ring_record.h"
 #include "dataplane/virtqueue/split_ring.h"
 
 namespace patchbay::dataplane {
 
 enum class Put : std::uint8_t { delivered, ring_full, bad_buffer };
 
+// A virtqueue of either kind; gone if it is not complete.
+class Ring {
+ public:
+  Ring() = default;
+  explicit Ring(SplitRing ring) : kind_(ring) {}
+  explicit Ring(PackedRing ring) : kind_(ring) {}
+
+  explicit operator bool() const noexcept { return kind_.index() != 0; }
+  // What `what` gives, called with the ring, which is there.
+  template <typename What>
+  decltype(auto) with(What&& what) noexcept {
+    if (auto* const packed = std::get_if<PackedRing>(&kind_)) return what(*packed);
+    return what(*std::get_if<SplitRing>(&kind_));
+  }
+  template <typename What>
+  decltype(auto) with(What&& what) const noexcept {
+    if (const auto* const packed = std::get_if<PackedRing>(&kind_)) return what(*packed);
+    return what(*std::get_if<SplitRing>(&kind_));
+  }
+  // Before first use. `old` drove the same ring until now; it may be gone, or of another kind.
+  void take_over(const Ring& old) noexcept;
+
+ private:
+  std::variant<std::monostate, SplitRing, PackedRing> kind_;
+};
+
 class GuestQueues {
  public:
-  // Rings that are not complete are left out: they move nothing. Errors: as SplitRing::create(), naming the ring.
-  [[nodiscard]] static Result<std::unique_ptr<GuestQueues>> create(const GuestLink& link);
+  // Rings that are not complete are left out: they move nothing. `records` outlives the queues; null: nothing of packed
+  // rings is kept. Errors: as SplitRing::create() and PackedRing::create(), naming the ring.
+  [[nodiscard]] static Result<std::unique_ptr<GuestQueues>> create(const GuestLink& link,
+                                                                   RingRecords* records = nullptr);
 
-  // Before first use, if other queues of the same guest ran until now: goes on where they stopped.
-  void catch_up() noexcept {
-    if (to_guest_) to_guest_->catch_up();
-    if (from_guest_) from_guest_->catch_up();
-  }
+  // Before first use: goes on where the rings are.
+  void catch_up() noexcept;
+  // The same, if `old`, other queues of the same guest, ran until now.
+  void take_over(const GuestQueues& old) noexcept;
 
   // Fills `burst` with the frames that wait; frames that are no frames come with Action::drop. 0 if there are none.
   [[nodiscard]] std::size_t take(Burst& burst) noexcept;
   // The first `count` frames of the last take() are done with.
   void give_back(std::size_t count) noexcept;
   // Frames wait that take() would give.
-  [[nodiscard]] bool waiting() noexcept { return from_guest_ && from_guest_->available() != 0; }
+  [[nodiscard]] bool waiting() noexcept {
+    return from_guest_ && from_guest_.with([](auto& ring) { return ring.available() != 0; });
+  }
 
   // Writes `frame` into the guest's next receive buffers.
   [[nodiscard]] Put put(const Frame& frame) noexcept;
-  // Shows the guest what give_back() and put() did, and calls it where it asked for that.
-  void publish(CallSignal& calls) noexcept;
-  // publish() has not run yet: it will call the guest whatever it asked for, for the last back-end may have died after
+  // Show the guest what put() did, and what give_back() did, and call it where it asked for that. Returns last, after
+  // the deliveries to all guests: a frame that its sender got back has been seen by its receiver, whenever we end.
+  void publish_deliveries(CallSignal& calls) noexcept;
+  void publish_returns(CallSignal& calls) noexcept;
+  void publish(CallSignal& calls) noexcept {
+    publish_deliveries(calls);
+    publish_returns(calls);
+  }
+  // publish_deliveries() has not run yet: it will call the guest whatever it asked for, for the last back-end may have died after
   // it showed something and before it called.
   [[nodiscard]] bool greeting_due() const noexcept { return greeting_due_; }
 
   // Asks for kicks of the transmit ring. True: there is work already.
-  [[nodiscard]] bool enable_kicks() noexcept { return from_guest_ && from_guest_->enable_kicks(); }
+  [[nodiscard]] bool enable_kicks() noexcept {
+    return from_guest_ && from_guest_.with([](auto& ring) { return ring.enable_kicks(); });
+  }
   void disable_kicks() noexcept {
-    if (from_guest_) from_guest_->disable_kicks();
+    if (from_guest_) from_guest_.with([](auto& ring) { ring.disable_kicks(); });
   }
 
-  [[nodiscard]] bool broken() const noexcept {
-    return (from_guest_ && from_guest_->broken()) || (to_guest_ && to_guest_->broken());
-  }
+  [[nodiscard]] bool broken() const noexcept { return is_broken(from_guest_) || is_broken(to_guest_); }
   [[nodiscard]] bool memory_lost() const noexcept { return memory_->lost(); }
   // The ring that put() writes to is there.
-  [[nodiscard]] bool receives() const noexcept { return to_guest_.has_value(); }
-  [[nodiscard]] std::array<std::uint16_t, guest_queues> next_avail() const noexcept { return next_avail_of(); }
+  [[nodiscard]] bool receives() const noexcept { return static_cast<bool>(to_guest_); }
+  // As GET_VRING_BASE answers them.
+  [[nodiscard]] std::array<std::uint32_t, guest_queues> positions() const noexcept;
 
  private:
   GuestQueues() = default;
-  [[nodiscard]] std::array<std::uint16_t, guest_queues> next_avail_of() const noexcept;
+  [[nodiscard]] static bool is_broken(const Ring& ring) noexcept {
+    return ring && ring.with([](const auto& kind) { return kind.broken(); });
+  }
+  template <typename Kind>
+  [[nodiscard]] std::size_t take_from(Kind& ring, Burst& burst) noexcept;
+  template <typename Kind>
+  [[nodiscard]] Put put_into(Kind& ring, const Frame& frame) noexcept;
   void take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
                 const Chain& chain) noexcept;
   // Receive chains for `needed` bytes, noted in segments_ and chains_.
-  [[nodiscard]] Put gather(std::uint64_t needed) noexcept;
+  template <typename Kind>
+  [[nodiscard]] Put gather(Kind& ring, std::uint64_t needed) noexcept;
   void write(const Frame& frame) noexcept;
 
   struct ReceiveChain {
-    std::uint16_t id;
+    ChainId id;
     std::uint64_t size_bytes;
   };
 
   std::shared_ptr<const GuestMemory> memory_;
-  std::optional<SplitRing> to_guest_;
-  std::optional<SplitRing> from_guest_;
-  std::array<std::uint16_t, guest_queues> base_{};  // of rings that are left out: as the front-end gave them
+  Ring to_guest_;
+  Ring from_guest_;
+  std::array<std::uint32_t, guest_queues> left_out_{};  // positions of rings that are left out
+  std::unique_ptr<RingRecords> own_records_;            // of nobody else's interest
   int call_to_guest_ = -1;
   int call_from_guest_ = -1;
   std::uint32_t header_size_ = 0;  // of the virtio-net header in front of each frame
   bool mergeable_ = false;
   bool greeting_due_ = true;
-  std::array<std::uint16_t, burst_max> taken_{};  // chain ids of the last take()
+  std::array<ChainId, burst_max> taken_{};  // by the last take()
   std::array<Segment, segments_max> segments_{};
   std::array<ReceiveChain, segments_max> chains_{};
   std::size_t segment_count_ = 0;

@@ -7,10 +7,6 @@
 namespace patchbay::dataplane {
 namespace {
 
-constexpr std::uint16_t desc_f_next = 1;
-constexpr std::uint16_t desc_f_write = 2;
-constexpr std::uint16_t desc_f_indirect = 4;
-constexpr std::size_t desc_size = 16;
 constexpr std::uint16_t avail_f_no_interrupt = 1;
 constexpr std::uint16_t used_f_no_notify = 1;
 
@@ -18,21 +14,6 @@ constexpr std::uint16_t used_f_no_notify = 1;
 constexpr std::size_t ring_header = 4;
 constexpr std::size_t avail_entry = 2;
 constexpr std::size_t used_entry = 8;
-
-// Guest memory is read and written through these, so that the compiler neither repeats nor splits an access.
-template <typename T>
-T load(const std::uint8_t* at, int order = __ATOMIC_RELAXED) noexcept {
-  return order == __ATOMIC_ACQUIRE ? __atomic_load_n(reinterpret_cast<const T*>(at), __ATOMIC_ACQUIRE)
-                                   : __atomic_load_n(reinterpret_cast<const T*>(at), __ATOMIC_RELAXED);
-}
-template <typename T>
-void store(std::uint8_t* at, T value) noexcept {
-  __atomic_store_n(reinterpret_cast<T*>(at), value, __ATOMIC_RELAXED);
-}
-
-bool aligned(const std::uint8_t* pointer, std::uintptr_t alignment) noexcept {
-  return reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0;
-}
 
 }  // namespace
 
@@ -69,7 +50,7 @@ void SplitRing::catch_up() noexcept {
 
 std::uint16_t SplitRing::available() noexcept {
   if (broken_) return 0;
-  seen_avail_ = load<std::uint16_t>(avail_ + 2, __ATOMIC_ACQUIRE);
+  seen_avail_ = load_acquire<std::uint16_t>(avail_ + 2);
   const auto waiting = static_cast<std::uint16_t>(seen_avail_ - next_avail_);
   if (waiting > size()) {
     broken_ = true;
@@ -92,12 +73,12 @@ ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<
                                   Chain& chain) noexcept {
   const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
   chain = {};
-  chain.id = load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
-  if (chain.id > mask_) {
+  chain.id.id = load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
+  if (chain.id.id > mask_) {
     broken_ = true;
     return ChainStatus::broken;
   }
-  return walk(read_descriptor(desc_, chain.id), access, segments, chain);
+  return walk(read_descriptor(desc_, chain.id.id), access, segments, chain);
 }
 
 bool SplitRing::enter_indirect(const Descriptor& descriptor, const std::uint8_t*& table,
@@ -139,9 +120,9 @@ ChainStatus SplitRing::walk(const Descriptor& first, Access access, std::span<Se
   return ChainStatus::malformed;
 }
 
-void SplitRing::push_used(std::uint16_t id, std::uint32_t written) noexcept {
+void SplitRing::push_used(ChainId id, std::uint32_t written) noexcept {
   const std::size_t slot = next_avail_ & mask_;
-  store<std::uint32_t>(used_ + ring_header + slot * used_entry, id);
+  store<std::uint32_t>(used_ + ring_header + slot * used_entry, id.id);
   store<std::uint32_t>(used_ + ring_header + slot * used_entry + 4, written);
   ++next_avail_;
 }
@@ -150,7 +131,7 @@ bool SplitRing::publish() noexcept {
   if (next_avail_ == published_) return false;
   const std::uint16_t before = published_;
   published_ = next_avail_;
-  __atomic_store_n(reinterpret_cast<std::uint16_t*>(used_ + 2), published_, __ATOMIC_RELEASE);
+  store_release(used_ + 2, published_);
   // The guest writes its wish and then reads our index; we write our index and then read its wish.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (event_idx_) {

@@ -18,48 +18,26 @@
 #include "dataplane/dataplane.h"
 #include "dataplane/frame/frame.h"
 #include "dataplane/virtqueue/guest_memory.h"
+#include "dataplane/virtqueue/ring.h"
 
 namespace patchbay::dataplane {
-
-inline constexpr std::uint64_t feature_bit(unsigned bit) noexcept {
-  return std::uint64_t{1} << bit;
-}
-inline constexpr std::uint64_t virtio_net_f_mtu = feature_bit(3);
-inline constexpr std::uint64_t virtio_net_f_mrg_rxbuf = feature_bit(15);
-inline constexpr std::uint64_t virtio_ring_f_indirect_desc = feature_bit(28);
-inline constexpr std::uint64_t virtio_ring_f_event_idx = feature_bit(29);
-inline constexpr std::uint64_t virtio_f_version_1 = feature_bit(32);
-inline constexpr std::uint64_t virtio_f_in_order = feature_bit(35);
-
-enum class Access : std::uint8_t { device_reads, device_writes };
-
-enum class ChainStatus : std::uint8_t {
-  good,
-  malformed,  // this chain cannot be used; the ring goes on
-  broken,     // the ring cannot be trusted any more
-};
-
-struct Chain {
-  std::uint16_t id = 0;             // of its first descriptor, for push_used()
-  std::uint16_t segment_count = 0;  // none of size zero
-  std::uint64_t size_bytes = 0;     // of all segments
-};
 
 class SplitRing {
  public:
   // Errors: invalid (size not a power of two or zero, a part of the ring outside of `memory` or misaligned).
   [[nodiscard]] static Result<SplitRing> create(const GuestMemory& memory, const Vring& ring, std::uint64_t features);
 
-  // Chains that wait, 0 to size. 0 also if the guest's index is impossible: the ring is then broken().
+  // Chains that wait, 0 to size. 0 also if the guest's index is impossible: the ring is then broken(). Where they cannot
+  // be counted (packed rings) this is a bound, and read_chain() says where they end; it is 0 only if none waits.
   [[nodiscard]] std::uint16_t available() noexcept;
 
-  // Reads the chain that is `ahead` places (less than available()) behind the next one. `segments` holds the result;
-  // its size bounds the walk.
+  // Reads the chain that is `ahead` places (less than available()) behind the next one; callers go through them in order,
+  // from 0 on. `segments` holds the result; its size bounds the walk.
   [[nodiscard]] ChainStatus read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
                                        Chain& chain) noexcept;
 
-  // Gives the chain `id` back with `written` bytes in it, and moves on by one. The guest sees it after publish().
-  void push_used(std::uint16_t id, std::uint32_t written) noexcept;
+  // Gives the next chain, which is `id`, back with `written` bytes in it, and moves on. The guest sees it after publish().
+  void push_used(ChainId id, std::uint32_t written) noexcept;
   // Shows the guest what was pushed. True: the guest asked to be called for it.
   [[nodiscard]] bool publish() noexcept;
 
@@ -67,12 +45,14 @@ class SplitRing {
   [[nodiscard]] bool enable_kicks() noexcept;
   void disable_kicks() noexcept;
 
-  // Goes on where the guest's memory says by now: what stood there at create() may have moved on since, while another
-  // object drove the same ring.
+  // Before first use: goes on where the ring is by now. What stood there at create() may have moved on since, while
+  // another object drove the same ring: take_over() is given that one.
   void catch_up() noexcept;
+  void take_over(const SplitRing&) noexcept { catch_up(); }
 
   [[nodiscard]] bool broken() const noexcept { return broken_; }
-  [[nodiscard]] std::uint16_t next_avail() const noexcept { return next_avail_; }
+  // As GET_VRING_BASE answers it.
+  [[nodiscard]] std::uint32_t position() const noexcept { return next_avail_; }
   [[nodiscard]] std::uint16_t size() const noexcept { return static_cast<std::uint16_t>(mask_ + 1); }
 
  private:

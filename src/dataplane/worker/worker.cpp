@@ -134,6 +134,7 @@ std::size_t Worker::poll_once() noexcept {
     }
   }
   for (const Snapshot::Entry& entry : snapshot->entries) entry.port->flush(calls_);
+  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->settle(calls_);
   frames_.add(frames);
   return frames;
 }

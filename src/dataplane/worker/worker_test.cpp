@@ -217,7 +217,7 @@ TEST(Worker, its_thread_sleeps_wakes_and_survives_changes_under_way) {
     GuestQueues* const queues = guests.ports[0]->disconnect();
     ASSERT_NE(queues, nullptr);
     bench.rcu.synchronize();
-    ASSERT_EQ(queues->next_avail()[1], round);
+    ASSERT_EQ(queues->positions()[1], round);
     ASSERT_TRUE(guests.ports[0]->connect(queues, -1));
     bench.set_vid(2, static_cast<std::uint16_t>(100 + round % 2));
     guests.drivers[0]->send(static_cast<std::uint16_t>(round % GuestDriver::ring_size), ethernet(outside, vm1));
