@@ -362,7 +362,7 @@ Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& conf
 
 std::uint64_t guest_features_supported() noexcept {
   return virtio_net_f_mtu | virtio_net_f_mrg_rxbuf | virtio_ring_f_indirect_desc | virtio_ring_f_event_idx |
-         virtio_f_version_1 | virtio_f_in_order;
+         virtio_f_version_1 | virtio_f_ring_packed | virtio_f_in_order;
 }
 
 const char* to_string(PortFault fault) noexcept {

@@ -53,7 +53,8 @@ class VirtioUserPair:
 
 @pytest.mark.parametrize("in_order", [0, 1])
 @pytest.mark.parametrize("mergeable", [0, 1])
-def test_frames_loop_between_two_virtio_user_ports(host, mergeable, in_order):
+@pytest.mark.parametrize("packed", [0, 1])
+def test_frames_loop_between_two_virtio_user_ports(host, packed, mergeable, in_order):
     if not shutil.which("dpdk-testpmd"):
         pytest.skip("dpdk-testpmd is not installed")
     host.clear()
@@ -62,7 +63,7 @@ def test_frames_loop_between_two_virtio_user_ports(host, mergeable, in_order):
         host.daemon.do("vnic", "create", vnic, "--switch", "lab", "--mac", mac)
     sockets = {vnic: host.json("vnic", "show", vnic)["vhost_socket"] for vnic in MACS}
     open(f"{host.lab.dir}/testpmd.log", "wb").close()
-    pmd = VirtioUserPair(host, sockets, f"mrg_rxbuf={mergeable},in_order={in_order}")
+    pmd = VirtioUserPair(host, sockets, f"packed_vq={packed},mrg_rxbuf={mergeable},in_order={in_order}")
     try:
         pmd.wait_text("testpmd> ")
         wait_until(lambda: all(host.json("vnic", "show", vnic)["state"] == "connected" for vnic in MACS),
