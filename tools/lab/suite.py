@@ -69,7 +69,7 @@ class Suite:
         configure = ["cmake", "-S", REPOSITORY, "-B", place, "-G", "Ninja", *options, *launcher]
         if not self.check(f"{folder}: configure", configure):
             return False
-        targets = []
+        targets = ["all", "bench_programs"]
         if not everything:
             listed = subprocess.run(["ninja", "-C", place, "-t", "targets", "all"], capture_output=True, text=True,
                                     check=True).stdout

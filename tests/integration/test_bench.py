@@ -1,0 +1,110 @@
+"""The load generator of ./bench: what it sends through Patchbay arrives, whole, in order, at the right vnic, and what it
+says about that agrees with Patchbay's own counters. Nothing here depends on how fast that goes."""
+
+import json
+
+import pytest
+from bench.generator import Generator, mac_of
+from lab import netcheck
+from lab.proc import LabError
+
+FRAMES_EACH = 3000
+PATIENT = {"seconds": 60, "quiet_s": 10}  # as long as a loaded machine may need
+
+
+@pytest.fixture
+def attach(host):
+    """attach(vnics, …): a generator with so many vnics on one switch, attached and heard by their peers."""
+    generators = []
+
+    def attach_vnics(count, mtu=1500, **shape):
+        host.clear()
+        host.daemon.do("switch", "create", "lab", "--private", "--mtu", mtu)
+        for number in range(count):
+            host.daemon.do("vnic", "create", f"v{number}", "--switch", "lab", "--mac", mac_of(number))
+        sockets = [host.json("vnic", "show", f"v{number}")["vhost_socket"] for number in range(count)]
+        generator = Generator(host.netns, host.lab.dir, sockets, **shape)
+        generators.append(generator)
+        generator.start().attached()
+        generator.link()
+        return generator
+    yield attach_vnics
+    for generator in generators:
+        generator.end()
+
+
+def check_all_arrived(result, sent):
+    assert result["sent"] == result["received"] == sent, result
+    wrong = ("lost", "misdelivered", "damaged", "reordered", "stray")
+    assert {name: result[name] for name in wrong} == dict.fromkeys(wrong, 0), result
+    latency = result["latency_ns"]
+    assert latency["count"] == sent
+    assert 0 < latency["p50"] <= latency["p99"] <= latency["p999"] <= latency["max"], result
+
+
+def account(host):
+    [account] = netcheck.settled_accounts(host.daemon)
+    assert account.difference == 0, account
+    return account
+
+
+@pytest.mark.parametrize("frame_bytes, flows", [(64, 1), (64, 1000), (1514, 7)])
+def test_frames_between_two_vnics_all_arrive(host, attach, frame_bytes, flows):
+    generator = attach(2)
+    before = account(host)
+    result = generator.run(**PATIENT, frames_each=FRAMES_EACH, frame_bytes=frame_bytes, flows=flows, check_bytes=True)
+    check_all_arrived(result, 2 * FRAMES_EACH)
+    after = account(host)
+    for port in ("v0", "v1"):
+        assert after.ports[port]["in"] - before.ports[port]["in"] == FRAMES_EACH
+        assert after.ports[port]["out"] - before.ports[port]["out"] == FRAMES_EACH
+
+
+def test_a_jumbo_frame_arrives_in_several_buffers(attach):
+    generator = attach(2, mtu=9000, frame_bytes_max=9014)
+    result = generator.run(**PATIENT, frames_each=500, frame_bytes=9014, check_bytes=True)
+    check_all_arrived(result, 1000)
+
+
+def test_four_pairs_at_a_rate_each_hear_their_own_peer(attach):
+    generator = attach(8, ring_entries=256)
+    # At this rate it takes a quarter of a second; a slow machine may take longer, and frames that were due then are
+    # not offered any more: so all that is asked for is that nothing that was sent goes wrong.
+    result = generator.run(seconds=60, rate=4000, frames_each=1000, burst=4)
+    wrong = ("misdelivered", "damaged", "reordered", "stray")
+    assert {name: result[name] for name in wrong} == dict.fromkeys(wrong, 0), result
+    assert result["sent"] == 8000 and result["least_received"] > 0, result
+    assert result["received"] + result["lost"] == result["sent"], result
+
+
+def test_frames_that_are_lost_are_counted(host, attach):
+    generator = attach(2)
+    before = account(host)
+    host.daemon.do("vnic", "set", "v1", "--vlan", 7)  # now v0's frames reach nobody, and v1's neither
+    result = generator.run(seconds=60, rate=50_000, frames_each=2000)
+    assert (result["sent"], result["received"], result["lost"]) == (4000, 0, 4000), result
+    assert account(host).total("drops") - before.total("drops") == 4000
+
+
+def test_a_switch_that_sleeps_is_woken_by_each_frame(attach):
+    generator = attach(2)
+    result = generator.wake(20, sleep_limit_s=10)
+    assert result["asleep"] == result["count"] == 20 and result["p50"] > 0, result
+
+
+def test_a_bare_ping_needs_no_switch(attach):
+    result = attach(2).bare_ping(20, cpu=0)
+    assert result["count"] == 20 and 0 < result["p50"] <= result["max"], result
+
+
+def test_what_cannot_be_measured_is_said(attach):
+    generator = attach(2)
+    with pytest.raises(LabError, match="frame_bytes 9000: from 60 to frame_bytes_max of the file, 1514"):
+        generator.run(frame_bytes=9000)
+
+
+def test_answers_are_json_lines(host, attach):
+    attach(2).run(**PATIENT, frames_each=10)
+    with open(f"{host.lab.dir}/loadgen.log", encoding="utf-8") as file:
+        answers = [json.loads(line) for line in file]
+    assert [sorted(answer)[0] for answer in answers] == ["attached", "silent", "damaged"], answers

@@ -1,0 +1,145 @@
+// Unit tests of the generator: its counts of durations, its frames, and its queues against a device of a few lines.
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "tests/performance/driver_queue.h"
+#include "tests/performance/frames.h"
+#include "tests/performance/histogram.h"
+
+namespace patchbay::bench {
+namespace {
+
+TEST(histogram, of_nothing_has_quantiles_of_zero) {
+  const Histogram histogram;
+  EXPECT_EQ(histogram.quantile(0.5), 0U);
+  EXPECT_EQ(histogram.max(), 0U);
+}
+
+TEST(histogram, is_exact_for_small_values) {
+  Histogram histogram;
+  for (std::uint64_t value = 1; value <= 50; ++value) histogram.add(value);
+  EXPECT_EQ(histogram.quantile(0.5), 25U);
+  EXPECT_EQ(histogram.quantile(0.02), 1U);
+  EXPECT_EQ(histogram.quantile(1), 50U);
+}
+
+TEST(histogram, is_at_most_a_thirty_second_above_large_values) {
+  for (const std::uint64_t value : {63ULL, 64ULL, 65ULL, 127ULL, 128ULL, 1000ULL, 123456789ULL, ~0ULL >> 1, ~0ULL}) {
+    Histogram histogram;
+    histogram.add(value);
+    histogram.add(~0ULL);  // so that the maximum does not cap it
+    const std::uint64_t seen = histogram.quantile(0.5);
+    EXPECT_GE(seen, value);
+    EXPECT_LE(seen - value, value / 32) << value;
+  }
+}
+
+TEST(frames, carry_a_right_ip_header_and_their_stamp) {
+  const auto source = MacAddr::from_uint64(0x020000000001);
+  const auto target = MacAddr::from_uint64(0x020000000002);
+  auto frame = make_frame(source, target, 64);
+  ASSERT_EQ(frame.size(), 64U);
+  EXPECT_EQ(MacAddr::from_wire(frame.data()), target);
+  EXPECT_EQ(MacAddr::from_wire(frame.data() + 6), source);
+  EXPECT_EQ(load_be16(frame.data() + 16), 50);  // all of IP
+  EXPECT_EQ(load_be16(frame.data() + 38), 30);  // all of UDP
+  std::uint32_t sum = 0;
+  for (std::size_t i = 14; i < 34; i += 2) sum += load_be16(frame.data() + i);
+  EXPECT_EQ((sum & 0xFFFF) + (sum >> 16), 0xFFFFU);  // RFC 1071: the sum over a right header
+  stamp(frame.data(), {.run = 3, .target = 1, .sequence = 77, .cycles = 5}, {.number = 60001, .mac = 0x80000005});
+  EXPECT_EQ(load_be16(frame.data() + 34), 1025);
+  EXPECT_EQ(load_be16(frame.data() + 36), 1025);
+  EXPECT_EQ(MacAddr::from_wire(frame.data() + 6), MacAddr::from_uint64(0x020080000005));
+  const Stamp read = stamp_of(frame.data());
+  EXPECT_EQ(read.run, 3U);
+  EXPECT_EQ(read.target, 1U);
+  EXPECT_EQ(read.sequence, 77U);
+}
+
+TEST(frames, differ_for_each_flow_of_a_million) {
+  auto frame = make_frame(MacAddr::from_uint64(1), MacAddr::from_uint64(2), 64);
+  std::vector<std::uint32_t> ports;
+  for (std::uint32_t flow = 0; flow < 1'000'000; ++flow) {
+    stamp(frame.data(), {}, {.number = flow, .mac = 0});
+    ports.push_back(load_be32(frame.data() + 34));
+  }
+  std::ranges::sort(ports);
+  EXPECT_EQ(std::ranges::adjacent_find(ports), ports.end());
+}
+
+// Memory for one queue of four entries, aligned as the layouts want it.
+template <typename Queue>
+struct Place {
+  Place() : queue(words, 4) {}
+  alignas(64) std::uint8_t words[512] = {};
+  Queue queue;
+
+  template <typename T>
+  T& at(std::size_t offset) {
+    return *reinterpret_cast<T*>(words + offset);
+  }
+};
+
+TEST(split_queue, gives_buffers_out_and_takes_them_back_over_many_rounds) {
+  Place<SplitQueue> place;
+  const QueueParts parts = SplitQueue::parts(4);
+  ASSERT_LE(SplitQueue::size_bytes(4), sizeof place.words);
+  for (std::uint16_t round = 0; round < 100; ++round) {
+    const auto id = static_cast<std::uint16_t>(round % 4);
+    place.queue.offer(id, 0x1000U + id, 60, true);
+    EXPECT_EQ(place.at<std::uint16_t>(parts.driver + 2), round);  // not shown yet
+    EXPECT_TRUE(place.queue.publish());
+    EXPECT_EQ(place.at<std::uint16_t>(parts.driver + 2), round + 1);
+    EXPECT_EQ(place.at<std::uint16_t>(parts.driver + 4 + 2 * std::size_t{id}), id);
+    EXPECT_EQ(place.at<std::uint64_t>(parts.descriptors + 16 * std::size_t{id}), 0x1000U + id);
+    EXPECT_EQ(place.at<std::uint16_t>(parts.descriptors + 16 * std::size_t{id} + 12), 2);
+    Used used;
+    EXPECT_FALSE(place.queue.reap(used));
+    place.at<std::uint32_t>(parts.device + 4 + 8 * std::size_t{id}) = id;
+    place.at<std::uint32_t>(parts.device + 8 + 8 * std::size_t{id}) = 55;
+    ++place.at<std::uint16_t>(parts.device + 2);
+    ASSERT_TRUE(place.queue.reap(used));
+    EXPECT_EQ(used.id, id);
+    EXPECT_EQ(used.written, 55U);
+  }
+  place.at<std::uint16_t>(parts.device) = 1;  // no kicks, please
+  place.queue.offer(0, 0x1000, 60, true);
+  EXPECT_FALSE(place.queue.publish());
+}
+
+TEST(packed_queue, gives_buffers_out_and_takes_them_back_over_many_wraps) {
+  Place<PackedQueue> place;
+  bool wrap = true;
+  std::size_t next = 0;
+  for (std::uint16_t round = 0; round < 50; ++round) {
+    for (std::uint16_t id = 0; id < 3; ++id) place.queue.offer(id, 0x1000U + id, 60, false);
+    const auto flags = [&](std::size_t slot) -> std::uint16_t& { return place.at<std::uint16_t>(16 * slot + 14); };
+    const std::uint16_t before = flags(next);
+    EXPECT_TRUE(place.queue.publish());
+    EXPECT_NE(flags(next), before);  // the first of the batch is shown last
+    Used used;
+    EXPECT_FALSE(place.queue.reap(used));
+    for (std::uint16_t id = 0; id < 3; ++id) {
+      EXPECT_EQ(flags(next), wrap ? 0x0080 : 0x8000);
+      EXPECT_EQ(place.at<std::uint16_t>(16 * next + 12), id);
+      EXPECT_EQ(place.at<std::uint64_t>(16 * next), 0x1000U + id);
+      place.at<std::uint32_t>(16 * next + 8) = 55;
+      flags(next) = wrap ? 0x8080 : 0;
+      if (++next == 4) {
+        next = 0;
+        wrap = !wrap;
+      }
+    }
+    for (std::uint16_t id = 0; id < 3; ++id) {
+      ASSERT_TRUE(place.queue.reap(used));
+      EXPECT_EQ(used.id, id);
+      EXPECT_EQ(used.written, 55U);
+    }
+    EXPECT_FALSE(place.queue.reap(used));
+  }
+}
+
+}  // namespace
+}  // namespace patchbay::bench

@@ -1,0 +1,221 @@
+// patchbay_loadgen: the load generator of ./bench. Guests without VMs: it attaches vnics to any vhost-user back-end, sends
+// frames between pairs of them and measures.
+//
+// Theory  Its one argument is a JSON file that says which sockets; then it reads commands, one JSON object a line, and
+//         answers each with one. So one attached set of vnics serves many measurements, and the driver (tools/bench) reads
+//         the switch's own counters in between.
+//           {"link": {"limit_s": 20}}               each vnic hears from its peer; the switch learns where they are
+//           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "window", "quiet_s",
+//                    "check_bytes"}}
+//           {"wake": {"count": 1000, "sleep_limit_s": 1}} from a kick to the frame in the peer's ring, of a switch that sleeps
+//           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
+//         It ends with its standard input.
+// Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/performance/traffic.h"
+#include "tests/performance/wake.h"
+
+namespace {
+
+using namespace patchbay;
+using namespace patchbay::bench;
+using Json = nlohmann::json;
+
+struct Config {
+  struct End {
+    std::string socket;
+    MacAddr mac;
+  };
+  std::vector<End> vnics;
+  bool listens = false;  // else it connects
+  bool packed = false;
+  int attach_limit_s = 30;
+  VnicShape shape;
+};
+
+void say(const Json& answer) {
+  std::cout << answer.dump() << std::endl;
+}
+
+Config read_config(const char* path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error(fmt::format("{}: cannot be read", path));
+  const Json json = Json::parse(file);
+  Config config;
+  for (const Json& vnic : json.at("vnics")) {
+    const auto mac = MacAddr::parse(vnic.at("mac").get<std::string>());
+    if (!mac) throw std::runtime_error(fmt::format("{}: {} is no MAC address", path, vnic.at("mac").dump()));
+    config.vnics.push_back({.socket = vnic.at("socket"), .mac = *mac});
+  }
+  if (config.vnics.empty() || config.vnics.size() % 2 != 0) {
+    throw std::runtime_error(fmt::format("{}: vnics come in pairs, here are {}", path, config.vnics.size()));
+  }
+  config.listens = json.value("role", "connect") == "listen";
+  config.packed = json.value("layout", "split") == "packed";
+  config.attach_limit_s = json.value("attach_limit_s", config.attach_limit_s);
+  config.shape.entries = json.value("ring_entries", config.shape.entries);
+  config.shape.receive_bytes = json.value("receive_bytes", config.shape.receive_bytes);
+  config.shape.frame_bytes_max = json.value("frame_bytes_max", config.shape.frame_bytes_max);
+  config.shape.huge_pages = json.value("huge_pages", config.shape.huge_pages);
+  if (json.contains("cpu")) stay_on(json.at("cpu"));
+  return config;
+}
+
+Json latency_ns(const Histogram& latency, double cycles_per_ns) {
+  const auto ns = [&](double share) {
+    return static_cast<std::uint64_t>(static_cast<double>(latency.quantile(share)) / cycles_per_ns);
+  };
+  return {{"count", latency.count()}, {"p50", ns(0.5)}, {"p99", ns(0.99)}, {"p999", ns(0.999)}, {"max", ns(1)}};
+}
+
+template <typename Queue>
+class Generator {
+ public:
+  explicit Generator(const Config& config) : cycles_per_ns_(measure_cycles_per_ns()) {
+    std::vector<UniqueFd> listeners;
+    if (config.listens) {
+      for (const auto& vnic : config.vnics) listeners.push_back(listen_on(vnic.socket));
+      say({{"listening", listeners.size()}});
+    }
+    for (std::uint32_t i = 0; i < config.vnics.size(); ++i) {
+      const auto& end = config.vnics[i];
+      vnics_.emplace_back(i, end.mac, config.shape);
+      vnics_.back().attach(config.listens ? FrontEnd::accept(listeners[i].get(), end.socket, config.attach_limit_s)
+                                          : FrontEnd::connect(end.socket),
+                           f_version_1 | net_f_mrg_rxbuf, f_version_1 | net_f_mrg_rxbuf);
+    }
+    say({{"attached", vnics_.size()},
+         {"features", fmt::format("{:#x}", vnics_.front().features())},
+         {"tsc_mhz", cycles_per_ns_ * 1000}});
+  }
+
+  void serve() {
+    for (std::string line; std::getline(std::cin, line);) {
+      const Json command = Json::parse(line);
+      Json answer = obey(command);
+      for (std::size_t i = 0; i < vnics_.size(); ++i) {
+        if (vnics_[i].is_detached()) throw std::runtime_error(fmt::format("vnic {}: the back-end hung up", i));
+      }
+      say(answer);
+    }
+  }
+
+ private:
+  Json obey(const Json& command) {
+    if (command.contains("link")) {
+      const double limit_s = command.at("link").value("limit_s", 20.0);
+      return {{"silent", Traffic<Queue>(vnics_, cycles_per_ns_).link(++run_, limit_s)}};
+    }
+    if (command.contains("run")) return run(command.at("run"));
+    if (command.contains("wake")) return wake(command.at("wake"));
+    if (command.contains("bare_ping")) {
+      const Json& ping = command.at("bare_ping");
+      return latency_ns(bare_ping(ping.value("count", std::size_t{1000}), ping.at("cpu"), cycles_per_ns_),
+                        cycles_per_ns_);
+    }
+    throw std::runtime_error(fmt::format("unknown command {}", command.dump()));
+  }
+
+  Json run(const Json& wanted) {
+    RunFrames frames;
+    frames.run = ++run_;
+    frames.size = wanted.value("frame_bytes", frames.size);
+    frames.flows = wanted.value("flows", frames.flows);
+    frames.macs = wanted.value("macs", frames.macs);
+    frames.check_bytes = wanted.value("check_bytes", frames.check_bytes);
+    Load load;
+    load.rate = wanted.value("rate", load.rate);
+    load.seconds = wanted.value("seconds", load.seconds);
+    load.frames_each = wanted.value("frames_each", load.frames_each);
+    load.burst = wanted.value("burst", load.burst);
+    load.window = wanted.value("window", load.window);
+    load.quiet_s = wanted.value("quiet_s", load.quiet_s);
+    if (frames.size < frame_bytes_min || frames.size > vnics_.front().shape().frame_bytes_max) {
+      throw std::runtime_error(fmt::format("frame_bytes {}: from {} to frame_bytes_max of the file, {}", frames.size,
+                                           frame_bytes_min, vnics_.front().shape().frame_bytes_max));
+    }
+    const Measured measured = Traffic<Queue>(vnics_, cycles_per_ns_).run(frames, load);
+    const VnicCounts& sum = measured.sum;
+    return {{"sent", sum.sent},
+            {"received", sum.received},
+            {"lost", sum.sent - std::min(sum.sent, sum.received)},
+            {"misdelivered", sum.misdelivered},
+            {"damaged", sum.damaged},
+            {"reordered", sum.reordered},
+            {"stray", sum.stray},
+            {"not_offered", measured.not_offered},
+            {"least_received", measured.least_received},
+            {"kicks", sum.kicks},
+            {"seconds", measured.seconds},
+            {"frames_per_s", static_cast<double>(measured.received_while_sending) / measured.seconds},
+            {"latency_ns", latency_ns(measured.latency, cycles_per_ns_)}};
+  }
+
+  // Single frames from vnic 0 to vnic 1, each after a silence. Waits up to `sleep_limit_s` for the switch to ask for
+  // kicks, which is how it says that it goes to sleep; what polls never does.
+  Json wake(const Json& wanted) {
+    const std::size_t count = wanted.value("count", std::size_t{1000});
+    const double sleep_limit_s = wanted.value("sleep_limit_s", 1.0);
+    vnics_[0].prepare({.run = ++run_}, vnics_[1]);
+    vnics_[1].prepare({.run = run_}, vnics_[0]);
+    Histogram latency;
+    std::size_t asleep = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint64_t patience = deadline(sleep_limit_s);
+      while (!vnics_[0].back_end_wants_kicks() && tsc() < patience) _mm_pause();
+      if (vnics_[0].back_end_wants_kicks()) ++asleep;
+      spin(wake_gap_us, cycles_per_ns_);
+      vnics_[0].reclaim();
+      vnics_[0].send(1);
+      const std::uint64_t limit = deadline(10);
+      while (vnics_[1].receive(latency) == 0) {
+        if (tsc() > limit) throw std::runtime_error(fmt::format("frame {} did not come within 10 s", i));
+      }
+    }
+    Json answer = latency_ns(latency, cycles_per_ns_);
+    answer["asleep"] = asleep;
+    return answer;
+  }
+
+  [[nodiscard]] std::uint64_t deadline(double seconds) const {
+    return tsc() + static_cast<std::uint64_t>(seconds * 1e9 * cycles_per_ns_);
+  }
+
+  std::deque<Vnic<Queue>> vnics_;
+  const double cycles_per_ns_;
+  std::uint32_t run_ = 0;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    fmt::print(stderr,
+               "usage: patchbay_loadgen CONFIG.json; commands on standard input, as tests/performance/main.cpp says\n");
+    return 2;
+  }
+  try {
+    const Config config = read_config(argv[1]);
+    if (config.packed) {
+      Generator<PackedQueue>(config).serve();
+    } else {
+      Generator<SplitQueue>(config).serve();
+    }
+  } catch (const std::exception& thrown) {
+    say({{"error", thrown.what()}});
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,288 @@
+// One vnic of the generator: memory, two queues, a front-end, and the frames that it sends and judges.
+//
+// Theory  Sender and receiver of a frame are the same thread, so what is on its way is a subtraction. Each buffer of the
+//         transmit queue is prepared once a run and only stamped then (frames.h). A received frame is judged by its
+//         stamp; damage beyond that is looked for where asked.
+// Limits  Frames of up to transmit_bytes; larger ones than a receive buffer come in several (mergeable buffers).
+// Threads One.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/mac_addr.h"
+#include "tests/performance/driver_queue.h"
+#include "tests/performance/frames.h"
+#include "tests/performance/front_end.h"
+#include "tests/performance/histogram.h"
+#include "tests/performance/shared_memory.h"
+#include "tests/performance/tsc.h"
+
+namespace patchbay::bench {
+
+inline constexpr std::size_t net_header_bytes = 12;  // virtio-net, with num_buffers in its last two bytes
+
+struct VnicShape {
+  std::uint16_t entries = 1024;        // of each queue
+  std::size_t receive_bytes = 2048;    // of each receive buffer, header included
+  std::size_t frame_bytes_max = 1514;  // that it will send
+  bool huge_pages = false;
+};
+
+// What all frames of one measurement have in common.
+struct RunFrames {
+  std::uint32_t run = 0;  // from 1
+  std::size_t size = 64;
+  std::uint32_t flows = 1;
+  std::uint32_t macs = 0;    // source addresses a vnic in place of its own; 0: its own
+  bool check_bytes = false;  // compares every byte of received frames, not only the stamp
+};
+
+struct VnicCounts {
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  std::uint64_t misdelivered = 0;  // of this run, for another vnic
+  std::uint64_t damaged = 0;       // wrong length or bytes
+  std::uint64_t reordered = 0;     // older than one that came before, or a second time
+  std::uint64_t stray = 0;         // of another run, or not ours at all
+  std::uint64_t kicks = 0;
+};
+
+template <typename Queue>
+class Vnic {
+ public:
+  Vnic(std::uint32_t number, MacAddr mac, const VnicShape& shape)
+      : number_(number),
+        mac_(mac),
+        shape_(shape),
+        transmit_stride_(ring_aligned(net_header_bytes + shape.frame_bytes_max)),
+        receive_at_(2 * ring_aligned(Queue::size_bytes(shape.entries))),
+        transmit_at_(receive_at_ + shape.entries * shape.receive_bytes),
+        memory_(transmit_at_ + shape.entries * transmit_stride_, shape.huge_pages),
+        receive_(memory_.data(), shape.entries),
+        transmit_(memory_.data() + receive_at_ / 2, shape.entries) {
+    prepared_.resize(shape.entries);
+    for (std::uint16_t id = 0; id < shape.entries; ++id) {
+      offer_receive(id);
+      free_.push_back(id);
+    }
+    static_cast<void>(receive_.publish());
+  }
+
+  void attach(FrontEnd front_end, std::uint64_t features, std::uint64_t needed) {
+    front_end.set_up(memory_,
+                     {.queues = {0, receive_at_ / 2}, .parts = Queue::parts(shape_.entries), .entries = shape_.entries},
+                     features | Queue::feature, needed | Queue::feature);
+    front_end_ = std::make_unique<FrontEnd>(std::move(front_end));
+  }
+
+  // Before a run: `peer` is who this vnic sends to and receives from.
+  void prepare(const RunFrames& frames, const Vnic& peer) {
+    frames_ = frames;
+    peer_number_ = peer.number_;
+    template_ = make_frame(mac_, peer.mac_, frames.size);
+    expected_ = make_frame(peer.mac_, mac_, frames.size);
+    counts = {};
+    next_expected_ = 0;
+    flow_ = {};
+  }
+
+  // Transmit buffers that the back-end is done with are free again.
+  void reclaim() noexcept {
+    Used used;
+    while (transmit_.reap(used)) {
+      free_[free_end_++ % free_.size()] = used.id;
+      ++free_count_;
+    }
+  }
+  [[nodiscard]] std::size_t room() const noexcept { return free_count_; }
+
+  // Sends `count` frames, at most room().
+  void send(std::size_t count) noexcept {
+    if (count == 0) return;
+    for (std::size_t ahead = 0; ahead < count; ++ahead) {
+      prefetch_to_write(transmit_buffer(free_[(free_begin_ + ahead) % free_.size()]));
+    }
+    const auto now = static_cast<std::uint32_t>(tsc());
+    for (; count != 0; --count) {
+      const std::uint16_t id = free_[free_begin_++ % free_.size()];
+      --free_count_;
+      std::uint8_t* const at = transmit_buffer(id);
+      if (prepared_[id] != frames_.run) {
+        std::memset(at, 0, net_header_bytes);
+        std::memcpy(at + net_header_bytes, template_.data(), template_.size());
+        prepared_[id] = frames_.run;
+      }
+      stamp(at + net_header_bytes,
+            {.run = frames_.run,
+             .target = peer_number_,
+             .sequence = static_cast<std::uint32_t>(counts.sent),
+             .cycles = now},
+            next_flow());
+      ++counts.sent;
+      transmit_.offer(id, guest_address(at), static_cast<std::uint32_t>(net_header_bytes + frames_.size), false);
+    }
+    if (transmit_.publish()) kick(1);
+  }
+
+  // Takes what has arrived and offers the buffers again; latencies in cycles go to `latency`. How many buffers came.
+  std::size_t receive(Histogram& latency) noexcept {
+    std::array<Used, receive_batch> batch;
+    std::size_t count = 0;
+    // All are asked for before the first is looked at: the lines are in another core's cache.
+    while (count < batch.size() && receive_.reap(batch[count])) prefetch_to_read(receive_buffer(batch[count++].id));
+    if (count == 0) return 0;
+    const auto now = static_cast<std::uint32_t>(tsc());
+    for (const Used& used : std::span(batch).first(count)) {
+      take(used, now, latency);
+      offer_receive(used.id);
+    }
+    if (receive_.publish()) kick(0);
+    return count;
+  }
+
+  // Frames of this run that fit into all receive buffers together.
+  [[nodiscard]] std::size_t frames_received_at_once() const noexcept {
+    const std::size_t buffers = (net_header_bytes + frames_.size + shape_.receive_bytes - 1) / shape_.receive_bytes;
+    return shape_.entries / buffers;
+  }
+  // Sequence number that the next frame from the peer has, if none is lost.
+  [[nodiscard]] std::uint64_t next_expected() const noexcept { return next_expected_; }
+  [[nodiscard]] bool back_end_wants_kicks() const noexcept { return transmit_.wants_kicks(); }
+  [[nodiscard]] bool is_detached() { return front_end_->is_closed(); }
+  [[nodiscard]] const VnicShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::uint64_t features() const noexcept { return front_end_->features(); }
+
+  VnicCounts counts;
+
+ private:
+  static constexpr std::size_t receive_batch = 64;
+
+  [[nodiscard]] std::uint8_t* transmit_buffer(std::uint16_t id) const noexcept {
+    return memory_.data() + transmit_at_ + id * transmit_stride_;
+  }
+  [[nodiscard]] std::uint8_t* receive_buffer(std::uint16_t id) const noexcept {
+    return memory_.data() + receive_at_ + id * shape_.receive_bytes;
+  }
+  [[nodiscard]] std::uint64_t guest_address(const std::uint8_t* at) const noexcept {
+    return guest_base + static_cast<std::uint64_t>(at - memory_.data());
+  }
+  // The two lines that header and stamp lie in.
+  static void prefetch_to_write(const std::uint8_t* at) noexcept {
+    asm volatile("prefetchw %0\n\tprefetchw %1" ::"m"(*at), "m"(*(at + 64)));
+  }
+  static void prefetch_to_read(const std::uint8_t* at) noexcept {
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + 64);
+  }
+
+  void offer_receive(std::uint16_t id) noexcept {
+    receive_.offer(id, guest_address(receive_buffer(id)), static_cast<std::uint32_t>(shape_.receive_bytes), true);
+  }
+  void kick(std::size_t ring) noexcept {
+    front_end_->kick(ring);
+    ++counts.kicks;
+  }
+  [[nodiscard]] Flow next_flow() noexcept {
+    if (++flow_.number >= frames_.flows) flow_.number = 0;
+    if (frames_.macs == 0) return flow_;
+    if (++flow_.mac >= frames_.macs) flow_.mac = 0;
+    return {.number = flow_.number, .mac = 0x80000000U | number_ << 20 | flow_.mac};
+  }
+
+  // A used buffer is a frame, or a piece of one that began in an earlier buffer.
+  void take(const Used& used, std::uint32_t now, Histogram& latency) noexcept {
+    const std::uint8_t* data = receive_buffer(used.id);
+    std::size_t size = std::min<std::size_t>(used.written, shape_.receive_bytes);
+    if (pieces_left_ == 0) {
+      if (size < net_header_bytes + frame_bytes_min) {
+        ++counts.stray;
+        return;
+      }
+      std::uint16_t pieces = 0;
+      std::memcpy(&pieces, data + net_header_bytes - 2, sizeof pieces);
+      pieces_left_ = std::max<std::uint16_t>(pieces, 1);
+      data += net_header_bytes;
+      size -= net_header_bytes;
+      stamp_ = stamp_of(data);
+      frame_size_ = 0;
+      bytes_good_ = true;
+    }
+    if (frames_.check_bytes && bytes_good_) check_bytes({data, size});
+    frame_size_ += size;
+    if (--pieces_left_ == 0) judge(now, latency);
+  }
+
+  // The piece of the frame that starts at frame_size_; flow and stamp are compared by judge() alone.
+  void check_bytes(std::span<const std::uint8_t> piece) noexcept {
+    std::size_t from = 0;
+    if (frame_size_ == 0) {
+      constexpr std::size_t checked_head = 6;
+      bytes_good_ = std::memcmp(piece.data(), expected_.data(), checked_head) == 0;
+      from = stamp_offset + stamp_bytes;
+    }
+    if (frame_size_ + piece.size() > expected_.size()) {
+      bytes_good_ = false;
+    } else if (std::memcmp(piece.data() + from, expected_.data() + frame_size_ + from, piece.size() - from) != 0) {
+      bytes_good_ = false;
+    }
+  }
+
+  void judge(std::uint32_t now, Histogram& latency) noexcept {
+    if (stamp_.run != frames_.run) {
+      ++counts.stray;
+    } else if (stamp_.target != number_) {
+      ++counts.misdelivered;
+    } else if (frame_size_ != frames_.size || !bytes_good_) {
+      ++counts.damaged;
+    } else {
+      ++counts.received;
+      latency.add(now - stamp_.cycles);
+      const auto ahead = static_cast<std::uint32_t>(stamp_.sequence - static_cast<std::uint32_t>(next_expected_));
+      if (ahead > UINT32_MAX / 2) {
+        ++counts.reordered;
+      } else {
+        next_expected_ += ahead + std::uint64_t{1};
+      }
+    }
+  }
+
+  const std::uint32_t number_;
+  const MacAddr mac_;
+  const VnicShape shape_;
+  const std::size_t transmit_stride_;
+  const std::size_t receive_at_;  // offsets in the memory; half of it is where the transmit queue starts
+  const std::size_t transmit_at_;
+  SharedMemory memory_;
+  Queue receive_;
+  Queue transmit_;
+  std::unique_ptr<FrontEnd> front_end_;
+
+  RunFrames frames_;
+  std::uint32_t peer_number_ = 0;
+  std::vector<std::uint8_t> template_;
+  std::vector<std::uint8_t> expected_;
+  Flow flow_;
+  std::vector<std::uint32_t> prepared_;  // the run that each transmit buffer was prepared for
+  std::uint64_t next_expected_ = 0;
+
+  // Free transmit buffers: a ring of numbers.
+  std::vector<std::uint16_t> free_;
+  std::size_t free_begin_ = 0;
+  std::size_t free_end_ = 0;
+  std::size_t free_count_ = shape_.entries;
+
+  // The frame that is being received.
+  std::uint16_t pieces_left_ = 0;
+  std::size_t frame_size_ = 0;
+  bool bytes_good_ = true;
+  Stamp stamp_;
+};
+
+}  // namespace patchbay::bench

@@ -1,0 +1,7 @@
+"""./bench: measures Patchbay beside other switches, in one run, with one load generator.
+
+generator   the load generator (tests/performance) as a process
+candidates  what is measured: Patchbay, Open vSwitch with DPDK, testpmd between two vhost ports
+rows        what is measured about them
+report      medians, ratios, tables, charts
+"""
