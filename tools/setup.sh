@@ -7,6 +7,8 @@ packages_run=(qemu-system-x86 openvswitch-switch python3-scapy python3-pytest py
   busybox-static iperf3 iproute2 iputils-ping ethtool tcpdump cpio xz-utils procps)
 packages_test=(clang libclang-rt-dev clang-format dpdk-dev tshark git strace systemd libvirt-daemon libvirt-daemon-driver-qemu
   libvirt-clients)
+# What ./bench measures against, and what draws its charts.
+packages_bench=(openvswitch-switch-dpdk dpdk-dev python3-matplotlib)
 
 say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
@@ -45,10 +47,13 @@ setup_packages() {
   fi
 }
 
-# build_programs DIR: patchbayd and patchbay.
+# build_programs DIR [TARGET...]: patchbayd and patchbay, and these targets.
 build_programs() {
-  say "building patchbayd and patchbay in ${1#"$repository"/}/ (minutes at first, seconds later)"
-  [ -f "$1/build.ninja" ] || cmake -S "$repository" -B "$1" -G Ninja >"$1.log" 2>&1 || { cat "$1.log"; die "cmake failed"; }
-  rm -f "$1.log"
-  ninja -C "$1" patchbayd patchbay || die "the build failed"
+  local place=$1
+  shift
+  say "building patchbayd and patchbay${*:+, $*} in ${place#"$repository"/}/ (minutes at first, seconds later)"
+  [ -f "$place/build.ninja" ] ||
+    cmake -S "$repository" -B "$place" -G Ninja >"$place.log" 2>&1 || { cat "$place.log"; die "cmake failed"; }
+  rm -f "$place.log"
+  ninja -C "$place" patchbayd patchbay "$@" || die "the build failed"
 }

@@ -5,6 +5,7 @@ directory of the lab; a system-wide Open vSwitch is neither used nor touched.
 """
 
 import os
+import shutil
 
 from .netns import veth
 from .proc import LabError, run, wait_until
@@ -12,16 +13,21 @@ from .proc import LabError, run, wait_until
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
-class PhysicalSwitch:
-    def __init__(self, run_dir, netns):
+class OpenVSwitch:
+    """A database server and a switch daemon with files, sockets and settings of their own."""
+
+    def __init__(self, run_dir, netns, vswitchd="ovs-vswitchd"):
+        """`vswitchd`: the program; Debian has one with DPDK and one without."""
         self.netns = netns
+        self.vswitchd = None  # its process
+        self._program = vswitchd
         self._dir = os.path.join(run_dir, "ovs")
         self._socket = os.path.join(self._dir, "db.sock")
         self._environment = dict(os.environ, OVS_RUNDIR=self._dir, OVS_LOGDIR=self._dir, OVS_DBDIR=self._dir)
         self._processes = []
-        self._ports = 0
 
-    def start(self):
+    def start_daemons(self, *settings):
+        """`settings`: words of other_config that hold before the switch daemon starts."""
         if not os.path.exists(SCHEMA):
             raise LabError(f"{SCHEMA} is missing: install openvswitch-switch (./quickstart and ./test do)")
         os.makedirs(self._dir)
@@ -31,14 +37,21 @@ class PhysicalSwitch:
         self._processes.append(self.netns.start(
             "ovsdb-server", "ovsdb-server", database, f"--remote=punix:{self._socket}",
             f"--unixctl={self._dir}/ovsdb.ctl", *common, env=self._environment))
-        wait_until(lambda: self._alive() and os.path.exists(self._socket), "the physical switch's database")
+        wait_until(lambda: self._alive() and os.path.exists(self._socket), "Open vSwitch's database")
         self.vsctl("--no-wait", "init")
-        self._processes.append(self.netns.start(
-            "ovs-vswitchd", "ovs-vswitchd", f"unix:{self._socket}", f"--unixctl={self._dir}/vswitchd.ctl",
-            *common, env=self._environment))
-        self.vsctl("add-br", "wire", "--", "set", "bridge", "wire", "datapath_type=netdev",
-                   "other-config:mac-aging-time=15")
-        return self
+        if settings:
+            self.vsctl("--no-wait", "set", "Open_vSwitch", ".", *(f"other_config:{word}" for word in settings))
+        self.vswitchd = self.netns.start(
+            "ovs-vswitchd", self._program, f"unix:{self._socket}", f"--unixctl={self._dir}/vswitchd.ctl",
+            *common, env=self._environment)
+        self._processes.append(self.vswitchd)
+
+    def stop_daemons(self):
+        """Ends both; afterwards start_daemons() begins anew."""
+        for process in reversed(self._processes):
+            process.stop()
+        self._processes = []
+        shutil.rmtree(self._dir, ignore_errors=True)
 
     def _alive(self):
         for process in self._processes:
@@ -51,6 +64,20 @@ class PhysicalSwitch:
 
     def appctl(self, *words):
         return run("ovs-appctl", f"--target={self._dir}/vswitchd.ctl", *words, env=self._environment)
+
+
+class PhysicalSwitch(OpenVSwitch):
+    """Its one bridge, `wire`, and the cables to it."""
+
+    def __init__(self, run_dir, netns):
+        super().__init__(run_dir, netns)
+        self._ports = 0
+
+    def start(self):
+        self.start_daemons()
+        self.vsctl("add-br", "wire", "--", "set", "bridge", "wire", "datapath_type=netdev",
+                   "other-config:mac-aging-time=15")
+        return self
 
     def _plug(self, netns, interface, *settings):
         """A cable from `interface` (created in `netns`) to a new port; returns the port's name."""

@@ -1,0 +1,212 @@
+"""python3 -m bench: what ./bench runs once everything is installed and built."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+
+from lab.daemon import build_dir
+from lab.image import REPOSITORY
+from lab.lab import Lab
+from lab.proc import LabError
+
+from . import candidates, machine, measure, report, rows
+
+EQUAL_SHARE = 0.5  # of what the slowest candidate takes at full load: what all are offered then
+CALIBRATE_S = 0.4
+COMPARED = ("patchbay", "ovs", "testpmd")
+
+
+def say(text):
+    print(text, flush=True)
+
+
+class Bench:
+    def __init__(self, lab, arguments):
+        self.lab = lab
+        self.rounds = arguments.rounds
+        self.quick = arguments.quick
+        self.seconds = arguments.seconds
+        self.generator_cpu, cpu = machine.cpus()
+        self.cpu = cpu
+        self.candidates = {}
+        self.results = {
+            "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "quick": self.quick, "rounds": self.rounds,
+            "seconds": self.seconds, "load_average": os.getloadavg()[0], "machine": machine.describe(),
+            "cpus": {"generator": self.generator_cpu, "switch": cpu}, "candidates": {}, "traffic": {}, "latency": {},
+            "wake": {}, "idle": {}}
+        for name in arguments.only:
+            self.add_candidate(candidates.CLASSES[name](lab, cpu))
+
+    def add_candidate(self, candidate):
+        reason = candidate.missing()
+        if reason:
+            say(f"== {candidate.title} is left out: {reason}")
+            return
+        self.candidates[candidate.name] = candidate
+        self.results["candidates"][candidate.name] = {
+            "title": candidate.title, "version": candidate.version(), "configuration": candidate.configuration()}
+
+    # ---- Frames from VM to VM ---------------------------------------------------------------------------------------
+
+    def traffic(self):
+        for setup, group in rows.traffic(self.quick):
+            for row in group:
+                self.results["traffic"][row.key] = {"title": row.title, "vnics": setup.vnics, "frames": row.frames,
+                                                    "offered_frames_per_s": None, "runs": {}, "reasons": {}}
+            able = self.calibrate(setup, group)
+            for number in range(self.rounds):
+                # Each round begins with another one, so that what changes over time falls on all alike.
+                for place in range(len(able)):
+                    candidate = able[(number + place) % len(able)]
+                    say(f"   round {number + 1} of {self.rounds}: {candidate.title}")
+                    self.attempt(candidate, setup, group, lambda bed: self.round(bed, group))
+
+    def attempt(self, candidate, setup, group, act):
+        """act(Attached); False, with the reason noted, if that did not work."""
+        try:
+            with measure.attached(self.lab, candidate, setup, self.generator_cpu) as bed:
+                act(bed)
+            return True
+        except LabError as error:
+            reason = str(error).splitlines()[0]
+            say(f"   {reason}")
+            for row in group:
+                self.results["traffic"][row.key]["reasons"].setdefault(candidate.name, reason)
+            return False
+
+    def calibrate(self, setup, group):
+        """The candidates that can run this setup; how much is offered in each row follows from the slowest."""
+        say(f"== {setup.vnics} vnics, MTU {setup.mtu}: {', '.join(row.title for row in group)}")
+        fastest = {row.key: [] for row in group}
+        able = []
+
+        def try_all(bed):
+            for row in group:
+                fastest[row.key].append(measure.full_load(bed, row, CALIBRATE_S)["frames_per_s"])
+        for candidate in self.candidates.values():
+            reason = candidate.unable(setup)
+            if reason:
+                for row in group:
+                    self.results["traffic"][row.key]["reasons"][candidate.name] = reason
+            elif self.attempt(candidate, setup, group, try_all):
+                able.append(candidate)
+        for row in group:
+            if fastest[row.key]:
+                self.results["traffic"][row.key]["offered_frames_per_s"] = EQUAL_SHARE * min(fastest[row.key])
+        return able
+
+    def round(self, bed, group):
+        name = bed.candidate.name
+        for row in group:
+            facts = self.results["traffic"][row.key]
+            runs = facts["runs"].setdefault(name, {"full": [], "equal": []})
+            runs["full"].append(measure.full_load(bed, row, self.seconds))
+            runs["equal"].append(measure.equal_load(bed, row, self.seconds, facts["offered_frames_per_s"]))
+            if row.key == "64":
+                self.more_about_small_frames(bed, row, facts["offered_frames_per_s"] / EQUAL_SHARE)
+
+    def more_about_small_frames(self, bed, row, slowest):
+        name = bed.candidate.name
+        for share in (10, 70):
+            facts = self.results["latency"].setdefault(share, {"offered_frames_per_s": slowest * share / 100, "runs": {}})
+            facts["runs"].setdefault(name, []).append(
+                measure.equal_load(bed, row, self.seconds, facts["offered_frames_per_s"]))
+        self.results["wake"].setdefault(name, []).append(measure.wake(bed, 200 if self.quick else 1000))
+        if name == "patchbay":
+            self.results["wake"].setdefault("bare", []).append(
+                bed.generator.bare_ping(200 if self.quick else 1000, self.cpu))
+        if not self.quick:
+            self.results.setdefault("zero_loss", {}).setdefault(name, []).append(
+                measure.zero_loss(bed, row, self.seconds / 2, slowest * 2))
+
+    # ---- Nobody sends; control plane --------------------------------------------------------------------------------
+
+    def idle(self):
+        say(f"== {rows.IDLE.vnics} vnics attached, nobody sends")
+        also = [candidates.OvsSleeping(self.lab, self.cpu)] if "ovs" in self.candidates else []
+        for candidate in [*self.candidates.values(), *also]:
+            facts = {"title": candidate.title}
+            self.results["idle"][candidate.name] = facts
+            facts["reason"] = candidate.unable(rows.IDLE)
+            if facts["reason"]:
+                continue
+            try:
+                with measure.attached(self.lab, candidate, rows.IDLE, self.generator_cpu) as bed:
+                    facts.update(measure.idle(bed, 3.0))
+                del facts["reason"]
+            except LabError as error:
+                facts["reason"] = str(error).splitlines()[0]
+
+    def control(self):
+        vnics = 200 if self.quick else 1000
+        say(f"== Patchbay: {vnics} vnics applied, connected, started again")
+        self.results["control"] = measure.control_plane(self.lab, self.cpu, self.generator_cpu, vnics)
+
+    def finish(self):
+        waited = [run["waited"] for facts in self.results["traffic"].values() for runs in facts["runs"].values()
+                  for kind in runs.values() for run in kind]
+        self.results["waited_median"] = report.median(waited) or 0.0
+        return self.results
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(prog="bench", description="Measures Patchbay beside other switches.")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and 3 rounds, in less than 10 minutes")
+    parser.add_argument("--rounds", type=int, help="default 5, with --quick 3")
+    parser.add_argument("--seconds", type=float, help="of each measurement; default 1, with --quick 0.5")
+    parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
+                        help=f"of {', '.join(COMPARED)}, separated by commas; default all")
+    parser.add_argument("--json", metavar="FILE", help="where the results go; default build/bench/DATE.json")
+    parser.add_argument("--docs", action="store_true", help="puts tables and charts into docs/performance.md")
+    arguments = parser.parse_args(words)
+    arguments.only = arguments.only.split(",")
+    unknown = set(arguments.only) - set(COMPARED)
+    if unknown:
+        parser.error(f"--only: {', '.join(sorted(unknown))}: give names of {', '.join(COMPARED)}")
+    if arguments.rounds is None:
+        arguments.rounds = 3 if arguments.quick else 5
+    if arguments.seconds is None:
+        arguments.seconds = 0.5 if arguments.quick else 1.0
+    if arguments.rounds < 1 or not 0.1 <= arguments.seconds <= 60:
+        parser.error("--rounds: at least 1; --seconds: from 0.1 to 60")
+    arguments.json = arguments.json or os.path.join(build_dir(), "bench", time.strftime("%Y%m%d-%H%M%S.json"))
+    return arguments
+
+
+def measure_all(arguments):
+    peers = set(arguments.only) - {"patchbay"}
+    with Lab.create("bench") as lab, machine.huge_pages() if peers else contextlib.nullcontext():
+        bench = Bench(lab, arguments)
+        if not bench.candidates:
+            raise LabError("nothing is left to measure")
+        bench.traffic()
+        bench.idle()
+        if "patchbay" in bench.candidates:
+            bench.control()
+        return bench.finish()
+
+
+def main():
+    arguments = parse(sys.argv[1:])
+    try:
+        results = measure_all(arguments)
+        measure.save(arguments.json, results)
+        made = report.Report(results)
+        text = made.text()
+        say("\n" + report.plain(text))
+        say(f"\nresults: {arguments.json}")
+        if arguments.docs:
+            charts = made.charts(os.path.join(REPOSITORY, "docs", "performance"))
+            pictures = "\n\n".join(f"![{title}](performance/{file})" for file, title in charts.items())
+            report.put_into(os.path.join(REPOSITORY, "docs", "performance.md"), f"{text}\n\n{pictures}")
+            say("docs/performance.md and its charts are written")
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

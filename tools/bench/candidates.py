@@ -1,0 +1,277 @@
+"""What is measured: each candidate starts, gives sockets to the load generator, and says what its frames cost.
+
+Every candidate has one core for its frames, the same for all; the load generator and whatever else runs have the others.
+Busy cycles are TSC cycles of passes of its loop that moved a frame, as each candidate counts them itself:
+Patchbay       `patchbay worker list`: busy_cycles of the whole pass over all ports
+Open vSwitch   `ovs-appctl dpif-netdev/pmd-stats-show`: processing cycles, which are those of iterations with packets
+testpmd        `show fwd stats all` with record-core-cycles: of a port's turn that moved packets; empty polls of other
+               ports are not in it, which favours testpmd where most ports are silent
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+from lab.daemon import Daemon
+from lab.physical import OpenVSwitch
+from lab.proc import LabError, run, tail, wait_until
+
+from .generator import mac_of
+
+VSWITCHD_DPDK = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
+PORTS_OF_DPDK = 32  # RTE_MAX_ETHPORTS of Debian's build
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a candidate is configured while the generator is attached."""
+    vnics: int = 2
+    mtu: int = 1500
+    shape: dict = field(default_factory=dict, hash=False)  # of the generator's vnics
+
+
+class Candidate:
+    """start(setup) … stop(), as often as wanted. `role`: what the generator does, connect or listen."""
+
+    name = title = ""
+    role = "connect"
+    polls = True  # whether it uses its core also when there is nothing to do
+
+    def __init__(self, lab, cpu):
+        self.lab = lab
+        self.cpu = cpu
+        self.dir = os.path.join(lab.dir, self.name)
+
+    def missing(self):
+        """Why it cannot run on this machine; None if it can."""
+        return None
+
+    def unable(self, setup):
+        """Why it cannot run this setup; None if it can."""
+        return None
+
+    def sockets(self, count):
+        return [os.path.join(self.dir, f"v{number}.sock") for number in range(count)]
+
+    def start(self, setup):
+        """Sockets for the generator, one a vnic; where the generator listens, nothing has connected yet."""
+        raise NotImplementedError
+
+    def connect(self, setup):
+        """Where the generator listens: makes the candidate connect."""
+
+    def stop(self):
+        raise NotImplementedError
+
+    def busy_cycles(self):
+        """Since it started."""
+        raise NotImplementedError
+
+    def process(self):
+        """The process that moves frames."""
+        raise NotImplementedError
+
+    def version(self):
+        raise NotImplementedError
+
+    def configuration(self):
+        """One line for the report."""
+        raise NotImplementedError
+
+    def _fresh_dir(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+        os.makedirs(self.dir)
+
+
+class Patchbay(Candidate):
+    name, title = "patchbay", "Patchbay"
+    polls = False
+
+    def __init__(self, lab, cpu):
+        super().__init__(lab, cpu)
+        self.daemon = None
+
+    def start(self, setup):
+        self._fresh_dir()
+        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", self.cpu])
+        self.daemon.start()
+        self.apply(setup)
+        shown = {vnic["name"]: vnic["vhost_socket"] for vnic in self.daemon.json("vnic", "list")}
+        return [shown[f"v{number}"] for number in range(setup.vnics)]
+
+    def apply(self, setup):
+        """Makes the switch and its vnics, in one transaction."""
+        path = os.path.join(self.dir, "host.yaml")
+        host = {"switches": {"lan": {"type": "private", "mtu": setup.mtu}},
+                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n)} for n in range(setup.vnics)}}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(host, file)
+        done = self.daemon.cli("apply", "-f", path, limit_s=60.0)
+        if done.returncode != 0:
+            raise LabError(f"patchbay apply: {done.stderr.strip()}")
+
+    def stop(self):
+        if self.daemon:
+            self.daemon.stop()
+            self.daemon = None
+
+    def busy_cycles(self):
+        return sum(worker["busy_cycles"] for worker in self.daemon.json("worker", "list"))
+
+    def process(self):
+        return self.daemon.process
+
+    def version(self):
+        done = run("git", "-C", os.path.dirname(__file__), "describe", "--always", "--dirty", check=False)
+        return done.stdout.strip() or "unknown"
+
+    def configuration(self):
+        return f"patchbayd --worker-cpus {self.cpu}; one private switch, vnics with pinned addresses"
+
+
+class OvsDpdk(Candidate):
+    name, title = "ovs", "Open vSwitch with DPDK"
+    role = "listen"
+    extra_settings = ()
+
+    def __init__(self, lab, cpu):
+        super().__init__(lab, cpu)
+        self.ovs = None
+
+    def missing(self):
+        if not os.access(VSWITCHD_DPDK, os.X_OK):
+            return f"{VSWITCHD_DPDK} is not there: install openvswitch-switch-dpdk"
+        return None
+
+    def settings(self):
+        return ["dpdk-init=true", f"pmd-cpu-mask={1 << self.cpu:#x}", f"dpdk-lcore-mask={_other_cpu_mask(self.cpu):#x}",
+                'dpdk-extra="--in-memory --no-pci"', *self.extra_settings]
+
+    def start(self, setup):
+        self._fresh_dir()
+        self.ovs = OpenVSwitch(self.dir, self.lab.host, VSWITCHD_DPDK)
+        self.ovs.start_daemons(*self.settings())
+        self.ovs.vsctl("add-br", "lan", "--", "set", "bridge", "lan", "datapath_type=netdev")
+        return self.sockets(setup.vnics)
+
+    def connect(self, setup):
+        words = []
+        for number, socket in enumerate(self.sockets(setup.vnics)):
+            port = f"v{number}"
+            words += ["--", "add-port", "lan", port, "--", "set", "interface", port, "type=dpdkvhostuserclient",
+                      f"options:vhost-server-path={socket}", f"mtu_request={setup.mtu}"]
+        self.ovs.vsctl(*words[1:])
+
+    def stop(self):
+        if self.ovs:
+            self.ovs.stop_daemons()
+            self.ovs = None
+
+    def busy_cycles(self):
+        text = self.ovs.appctl("dpif-netdev/pmd-stats-show").stdout
+        pmds = text.split("main thread:")[0]
+        return sum(int(cycles) for cycles in re.findall(r"processing cycles: (\d+)", pmds))
+
+    def process(self):
+        return self.ovs.vswitchd
+
+    def version(self):
+        return run(VSWITCHD_DPDK, "--version").stdout.strip().replace("\n", ", ")
+
+    def configuration(self):
+        return f"other_config {' '.join(self.settings())}; one netdev bridge, action NORMAL, dpdkvhostuserclient ports"
+
+
+class OvsSleeping(OvsDpdk):
+    """The same with its own way to spare the core: sleeps of up to so long when little comes."""
+
+    name, title = "ovs-sleeping", "Open vSwitch, pmd-maxsleep 500"
+    extra_settings = ("pmd-maxsleep=500",)
+
+
+class Testpmd(Candidate):
+    name, title = "testpmd", "testpmd io"
+
+    def __init__(self, lab, cpu):
+        super().__init__(lab, cpu)
+        self._process = None
+
+    def missing(self):
+        return None if shutil.which("dpdk-testpmd") else "dpdk-testpmd is not installed: install dpdk-dev"
+
+    def unable(self, setup):
+        if setup.vnics > PORTS_OF_DPDK:
+            return f"Debian's DPDK has room for {PORTS_OF_DPDK} ports"
+        return None
+
+    def start(self, setup):
+        self._fresh_dir()
+        sockets = self.sockets(setup.vnics)
+        main = next(cpu for cpu in range(64) if _other_cpu_mask(self.cpu) >> cpu & 1)
+        devices = [word for number, socket in enumerate(sockets)
+                   for word in ("--vdev", f"net_vhost{number},iface={socket},client=0")]
+        log = os.path.join(self.lab.dir, "testpmd.log")
+        begin = os.path.getsize(log) if os.path.exists(log) else 0
+        self._process = self.lab.host.start(
+            "testpmd", "stdbuf", "-oL", "dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry", "-m", "512",
+            "-l", f"{main},{self.cpu}", "--main-lcore", main, *devices, "--", "-i", "--forward-mode=io", "--nb-cores=1",
+            "--no-mlockall", "--record-core-cycles", "--total-num-mbufs=65536", f"--max-pkt-len={setup.mtu + 18}",
+            stdin=subprocess.PIPE)
+        self._wait("testpmd> ", begin)
+        self._say("start")
+        return sockets
+
+    def _size(self):
+        return os.path.getsize(self._process.log)
+
+    def _say(self, text):
+        self._process.popen.stdin.write(text.encode() + b"\n")
+        self._process.popen.stdin.flush()
+
+    def _wait(self, pattern, begin):
+        """The match of `pattern` in what it has said from byte `begin` on."""
+        def found():
+            self._process.check()
+            with open(self._process.log, "rb") as file:
+                file.seek(begin)
+                return re.search(pattern, file.read().decode("utf-8", "replace"))
+        return wait_until(found, f"testpmd to say {pattern}", 30.0, every_s=0.02)
+
+    def stop(self):
+        if self._process:
+            self._process.stop()
+            self._process = None
+
+    def busy_cycles(self):
+        begin = self._size()
+        self._say("show fwd stats all")
+        found = self._wait(r"(?s)Accumulated forward statistics for all ports\+*\s*RX-packets: (\d+) .*?\+{60,}", begin)
+        if found[1] == "0":
+            return 0
+        return int(self._wait(r"total cycles=(\d+) /", begin)[1])
+
+    def process(self):
+        return self._process
+
+    def version(self):
+        return run("dpkg-query", "-W", "-f", "${Version}", "dpdk-dev", check=False).stdout.strip() or "unknown"
+
+    def configuration(self):
+        return "--forward-mode=io --nb-cores=1 on net_vhost ports; forwards pairs without looking at a frame"
+
+
+CLASSES = {kind.name: kind for kind in (Patchbay, OvsDpdk, Testpmd, OvsSleeping)}
+
+
+def _other_cpu_mask(cpu):
+    """CPUs that this program may use, without `cpu`."""
+    return sum(1 << other for other in os.sched_getaffinity(0) if other != cpu)
+
+
+def last_words(candidate):
+    """The end of the log of its process, for messages."""
+    process = candidate.process()
+    return tail(process.log) if process else ""
