@@ -2,12 +2,17 @@
 says about that agrees with Patchbay's own counters. Nothing here depends on how fast that goes."""
 
 import json
+import os
+import subprocess
 
 import pytest
+from bench import rows
 from bench.generator import Generator, mac_of
-from lab import netcheck
+from lab import image, netcheck
+from lab.lab import directory
 from lab.proc import LabError
 
+TOOLS = os.path.join(image.REPOSITORY, "tools")
 FRAMES_EACH = 3000
 PATIENT = {"seconds": 60, "quiet_s": 10}  # as long as a loaded machine may need
 
@@ -108,3 +113,30 @@ def test_answers_are_json_lines(host, attach):
     with open(f"{host.lab.dir}/loadgen.log", encoding="utf-8") as file:
         answers = [json.loads(line) for line in file]
     assert [sorted(answer)[0] for answer in answers] == ["attached", "silent", "damaged"], answers
+
+
+def test_the_program_measures_patchbay_and_leaves_nothing(tmp_path):
+    """./bench without its setting up: every kind of row, each as short as can be. What is measured does not matter."""
+    name, results_file = f"t{os.getpid()}-bench", tmp_path / "results.json"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "bench", "--quick", "--only", "patchbay", "--rounds", "1", "--seconds", "0.1", "--json",
+         results_file], env=dict(os.environ, PYTHONPATH=TOOLS, PATCHBAY_LAB_NAME=name), capture_output=True, text=True,
+        timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(results_file.read_text())
+    assert results["traffic"].keys() == {row.key for row in rows.TRAFFIC if row.quick}
+    for facts in results["traffic"].values():
+        assert not facts["reasons"] and facts["offered_frames_per_s"] > 0
+        for run in facts["runs"]["patchbay"]["full"] + facts["runs"]["patchbay"]["equal"]:
+            assert run["received"] > 0 and run["busy_cycles"] > 0, run
+    assert results["wake"]["bare"] and results["idle"]["patchbay"]["vnics"] == 64
+    assert results["control"]["apply_s"] > 0
+    for title in ("Busy TSC cycles per delivered frame", "Full load", "Latency", "Nobody sends", "Control plane"):
+        assert title in done.stdout
+    assert not os.path.exists(directory(name))
+
+
+def test_the_program_refuses_what_it_does_not_know():
+    done = subprocess.run(["/usr/bin/python3", "-m", "bench", "--only", "patchbay,vpp"],
+                          env=dict(os.environ, PYTHONPATH=TOOLS), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "--only: vpp: give names of patchbay, ovs, testpmd" in done.stderr

@@ -5,8 +5,8 @@
 //         answers each with one. So one attached set of vnics serves many measurements, and the driver (tools/bench) reads
 //         the switch's own counters in between.
 //           {"link": {"limit_s": 20}}               each vnic hears from its peer; the switch learns where they are
-//           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "window", "quiet_s",
-//                    "check_bytes"}}
+//           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "burst_least",
+//                    "window", "quiet_s", "check_bytes"}}
 //           {"wake": {"count": 1000, "sleep_limit_s": 1}} from a kick to the frame in the peer's ring, of a switch that sleeps
 //           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
 //         It ends with its standard input.
@@ -140,6 +140,7 @@ class Generator {
     load.seconds = wanted.value("seconds", load.seconds);
     load.frames_each = wanted.value("frames_each", load.frames_each);
     load.burst = wanted.value("burst", load.burst);
+    load.burst_least = wanted.value("burst_least", load.burst_least);
     load.window = wanted.value("window", load.window);
     load.quiet_s = wanted.value("quiet_s", load.quiet_s);
     if (frames.size < frame_bytes_min || frames.size > vnics_.front().shape().frame_bytes_max) {

@@ -23,6 +23,7 @@ struct Load {
   double seconds = 1;             // how long to send
   std::uint64_t frames_each = 0;  // 0: no such limit; then sending may end before `seconds`
   std::size_t burst = 32;         // frames a vnic sends at once, at most
+  std::size_t burst_least = 1;    // with a rate: waits until so many are due, as guests do that send in batches
   std::size_t window = 256;       // of a closed loop
   double quiet_s = 0.2;           // what has not come after that much silence is lost
 };
@@ -109,7 +110,7 @@ class Traffic {
   void turn(std::size_t i, std::uint64_t passed, double rate_per_cycle, const Load& load, Measured& measured) {
     Vnic<Queue>& vnic = vnics_[i];
     vnic.reclaim();
-    std::size_t wanted = load.rate > 0 ? due(i, passed, rate_per_cycle, measured) : window_left(i);
+    std::size_t wanted = load.rate > 0 ? due(i, passed, rate_per_cycle, load, measured) : window_left(i);
     if (load.frames_each != 0) {
       wanted = static_cast<std::size_t>(std::min<std::uint64_t>(wanted, load.frames_each - vnic.counts.sent));
     }
@@ -117,13 +118,15 @@ class Traffic {
     moved_ += vnic.receive(measured.latency);
   }
 
-  // Vnics start one after the other within the time of one frame, so that they do not send all at once.
-  [[nodiscard]] std::size_t due(std::size_t i, std::uint64_t passed, double rate_per_cycle, Measured& measured) {
-    const double phase = static_cast<double>(i) / static_cast<double>(vnics_.size());
+  // Vnics start one after the other within the time of one burst, so that they do not send all at once.
+  [[nodiscard]] std::size_t due(std::size_t i, std::uint64_t passed, double rate_per_cycle, const Load& load,
+                                Measured& measured) {
+    const double phase = static_cast<double>(load.burst_least * i) / static_cast<double>(vnics_.size());
     const auto scheduled = static_cast<std::uint64_t>(static_cast<double>(passed) * rate_per_cycle + phase);
     Pace& pace = paces_[i];
     const std::uint64_t done = vnics_[i].counts.sent + pace.given_up;
-    if (scheduled <= done) return 0;
+    const std::uint64_t left = load.frames_each != 0 ? load.frames_each - vnics_[i].counts.sent : UINT64_MAX;
+    if (scheduled < done + std::min<std::uint64_t>(load.burst_least, left) || left == 0) return 0;
     if (scheduled - done > backlog_max) {
       measured.not_offered += scheduled - done - backlog_max;
       pace.given_up += scheduled - done - backlog_max;

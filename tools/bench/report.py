@@ -41,7 +41,7 @@ class Report:
 
     def text(self):
         parts = [self.machine(), self.cycles(), self.throughput(), self.latency(), self.zero_loss(), self.sleep(),
-                 self.control(), self.not_run()]
+                 self.attach(), self.control(), self.not_run()]
         return "\n\n".join(part for part in parts if part)
 
     def machine(self):
@@ -82,7 +82,8 @@ class Report:
                 cells.append(spread(values_of(self._runs(key, name, "equal"), "cycles_per_frame")))
             ratios = [self.ratio(key, peer) for peer in self.peers]
             rows.append(cells + [f"**{ratio:.2f}**" if ratio else "–" for ratio in ratios])
-        return "**Busy TSC cycles per delivered frame at equal offered load**: median (least–most).\n\n" + table(header, rows)
+        return (f"**Busy TSC cycles per delivered frame at equal offered load**, {self.results['burst']} frames of a vnic at "
+                "once: median (least–most).\n\n" + table(header, rows))
 
     def throughput(self):
         header = ["VM to VM, as fast as it goes"] + [f"{self.titles[name]}, M frames/s" for name in self.names] + \
@@ -104,7 +105,7 @@ class Report:
         if not rows:
             return ""
         return ("**Latency VM to VM, 64 B**, µs, medians over the rounds. Load is a share of what the slowest candidate "
-                "takes.\n\n" + table(["load", "candidate", "p50", "p99", "p99.9"], rows))
+                "takes; each frame is sent by itself.\n\n" + table(["load", "candidate", "p50", "p99", "p99.9"], rows))
 
     def zero_loss(self):
         facts = self.results.get("zero_loss")
@@ -139,6 +140,12 @@ class Report:
 
     def _title(self, name):
         return self.titles.get(name) or self.results["idle"][name]["title"]
+
+    def attach(self):
+        rows = [[str(vnics)] + [spread(times.get(name, []), digits=1) for name in self.names]
+                for vnics, times in self.results["attach"].items()]
+        return ("**From nothing to all vnics attached**, seconds, with the making of the guests' memory: median "
+                "(least–most).\n\n" + table(["vnics"] + [self.titles[name] for name in self.names], rows))
 
     def control(self):
         facts = self.results.get("control")

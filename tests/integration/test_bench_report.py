@@ -1,0 +1,74 @@
+"""What ./bench makes of its results: medians, spread, ratios, reasons, a page and charts. The figures are made up."""
+
+import pytest
+from bench.report import Report, median, plain, put_into, spread
+
+
+def runs(*cycles):
+    return [{"cycles_per_frame": value, "frames_per_s": 1e6 * value, "waited": 0.0} for value in cycles]
+
+
+@pytest.fixture
+def results():
+    def candidate(title):
+        return {"title": title, "version": "1", "configuration": "as shipped"}
+    return {
+        "started": "2026-01-01 00:00 UTC", "quick": True, "rounds": 3, "load_average": 0.1, "waited_median": 0.0, "burst": 32,
+        "machine": {"cpu": "a CPU", "cpus": 2, "memory_mb": 4096, "kernel": "6.1", "system": "Debian", "virtual": False},
+        "candidates": {"patchbay": candidate("Patchbay"), "ovs": candidate("Open vSwitch"), "testpmd": candidate("testpmd")},
+        "traffic": {
+            "64": {"title": "64 B", "vnics": 2, "offered_frames_per_s": 2e6, "reasons": {},
+                   "runs": {"patchbay": {"full": runs(60, 50, 70), "equal": runs(100, 90, 130)},
+                            "ovs": {"full": runs(150), "equal": runs(180, 250, 200)},
+                            "testpmd": {"full": runs(80), "equal": runs(50)}}},
+            "vnics-64": {"title": "64 vnics", "vnics": 64, "offered_frames_per_s": 1e6,
+                         "reasons": {"testpmd": "room for 32 ports"},
+                         "runs": {"patchbay": {"full": runs(60), "equal": runs(100)}}}},
+        "attach": {2: {"patchbay": [0.5], "ovs": [2.0, 3.0]}}, "wake": {}, "idle": {}, "latency": {}}
+
+
+@pytest.mark.parametrize("values, text", [([], "–"), ([5], "5"), ([1, 9, 4], "4 (1–9)"), ([1, 2], "2 (1–2)")])
+def test_spread(values, text):
+    assert spread(values) == text
+
+
+def test_median_of_nothing_is_nothing():
+    assert median([]) is None and median([3, 1, 2]) == 2
+
+
+def test_a_ratio_says_how_much_more_a_peer_needs(results):
+    report = Report(results)
+    assert report.ratio("64", "ovs") == 2.0  # 200 to 100: medians, whatever the order of rounds
+    assert report.ratio("64", "testpmd") == 0.5
+    assert report.ratio("vnics-64", "testpmd") is None
+
+
+def test_the_text_has_each_row_and_the_reason_for_what_is_missing(results):
+    text = Report(results).text()
+    assert "| 64 B | 2.00 M | 100 (90–130) | 200 (180–250) | 50 | **2.00** | **0.50** |" in text
+    assert "| 64 vnics | 1.00 M | 100 | – | – | – | – |" in text
+    assert "- 64 vnics, testpmd: room for 32 ports" in text
+    assert "| 2 | 0.5 | 2.5 (2.0–3.0) | – |" in text
+
+
+def test_a_terminal_gets_columns(results):
+    lines = plain(Report(results).cycles()).splitlines()
+    header, row = (next(line for line in lines if line.startswith(word)) for word in ("VM to VM", "64 B"))
+    assert header.index("Patchbay") == row.index("100 (90–130)")
+    assert "|" not in header + row and "*" not in row
+
+
+def test_a_page_keeps_what_stands_around_the_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n")
+    put_into(page, "new")
+    put_into(page, "newer")
+    assert page.read_text() == "before\n<!-- bench: begin -->\n\nnewer\n\n<!-- bench: end -->\nafter\n"
+
+
+def test_charts_are_pictures(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    charts = Report(results).charts(tmp_path)
+    assert sorted(charts) == ["cycles.png", "throughput.png"]
+    for file in charts:
+        assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
