@@ -164,6 +164,7 @@ def parse(words):
     parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
                         help=f"of {', '.join(COMPARED)}, separated by commas; default all")
     parser.add_argument("--json", metavar="FILE", help="where the results go; default build/bench/DATE.json")
+    parser.add_argument("--from", dest="earlier", metavar="FILE", help="measures nothing: the report of an earlier run")
     parser.add_argument("--docs", action="store_true", help="puts tables and charts into docs/performance.md")
     arguments = parser.parse_args(words)
     arguments.only = arguments.only.split(",")
@@ -199,12 +200,15 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # six descriptors a vnic, at both ends
     try:
-        results = measure_all(arguments)
-        measure.save(arguments.json, results)
+        if arguments.earlier:
+            results = measure.load(arguments.earlier)
+        else:
+            results = measure_all(arguments)
+            measure.save(arguments.json, results)
         made = report.Report(results)
         text = made.text()
         say("\n" + report.plain(text))
-        say(f"\nresults: {arguments.json}")
+        say(f"\nresults: {arguments.earlier or arguments.json}")
         if arguments.docs:
             charts = made.charts(os.path.join(REPOSITORY, "docs", "performance"))
             pictures = "\n\n".join(f"![{title}](performance/{file})" for file, title in charts.items())

@@ -167,3 +167,11 @@ def save(path, results):
     with open(path, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
         file.write("\n")
+
+
+def load(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} is no result of ./bench: {error}") from error
