@@ -33,6 +33,7 @@ class Bench:
         self.seconds = arguments.seconds
         self.generator_cpu, cpu = machine.cpus()
         self.cpu = cpu
+        self.path = arguments.json
         self.candidates = {}
         self.results = {
             "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "quick": self.quick, "rounds": self.rounds,
@@ -65,6 +66,7 @@ class Bench:
                     candidate = able[(number + place) % len(able)]
                     say(f"   round {number + 1} of {self.rounds}: {candidate.title}")
                     self.attempt(candidate, setup, group, lambda bed: self.round(bed, group))
+            self.save()
 
     def attempt(self, candidate, setup, group, act):
         """act(Attached); False, with the reason noted, if that did not work."""
@@ -149,10 +151,12 @@ class Bench:
         say(f"== Patchbay: {vnics} vnics applied, connected, started again")
         self.results["control"] = measure.control_plane(self.lab, self.cpu, self.generator_cpu, vnics)
 
-    def finish(self):
+    def save(self):
+        """What there is by now, so that a long run that is interrupted is not in vain."""
         waited = [run["waited"] for facts in self.results["traffic"].values() for runs in facts["runs"].values()
                   for kind in runs.values() for run in kind]
         self.results["waited_median"] = report.median(waited) or 0.0
+        measure.save(self.path, self.results)
         return self.results
 
 
@@ -191,7 +195,7 @@ def measure_all(arguments):
         bench.idle()
         if "patchbay" in bench.candidates:
             bench.control()
-        return bench.finish()
+        return bench.save()
 
 
 def main():
@@ -204,7 +208,6 @@ def main():
             results = measure.load(arguments.earlier)
         else:
             results = measure_all(arguments)
-            measure.save(arguments.json, results)
         made = report.Report(results)
         text = made.text()
         say("\n" + report.plain(text))
