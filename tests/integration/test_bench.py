@@ -22,11 +22,11 @@ def attach(host):
     """attach(vnics, …): a generator with so many vnics on one switch, attached and heard by their peers."""
     generators = []
 
-    def attach_vnics(count, mtu=1500, **shape):
+    def attach_vnics(count, mtu=1500, words=(), **shape):
         host.clear()
         host.daemon.do("switch", "create", "lab", "--private", "--mtu", mtu)
         for number in range(count):
-            host.daemon.do("vnic", "create", f"v{number}", "--switch", "lab", "--mac", mac_of(number))
+            host.daemon.do("vnic", "create", f"v{number}", "--switch", "lab", "--mac", mac_of(number), *words)
         sockets = [host.json("vnic", "show", f"v{number}")["vhost_socket"] for number in range(count)]
         generator = Generator(host.netns, host.lab.dir, sockets, **shape)
         generators.append(generator)
@@ -69,6 +69,13 @@ def test_a_jumbo_frame_arrives_in_several_buffers(attach):
     generator = attach(2, mtu=9000, frame_bytes_max=9014)
     result = generator.run(**PATIENT, frames_each=500, frame_bytes=9014, check_bytes=True)
     check_all_arrived(result, 1000)
+
+
+def test_addresses_behind_vnics_are_learned(host, attach):
+    generator = attach(2, words=("--mac-spoofing", "on"))
+    result = generator.run(**PATIENT, frames_each=1000, macs=50, check_bytes=True)
+    check_all_arrived(result, 2000)
+    assert [host.json("vnic", "show", name)["learned"]["count"] for name in ("v0", "v1")] == [50, 50]
 
 
 def test_four_pairs_at_a_rate_each_hear_their_own_peer(attach):

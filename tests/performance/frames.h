@@ -1,6 +1,6 @@
 // Prepared frames: IPv4 and UDP, complete but for the few bytes that differ from one frame to the next.
 //
-// Theory  A transmit buffer gets its frame once a run; stamp() then changes UDP ports (the flow), source address (where
+// Theory  A transmit buffer gets its frame once a run; stamp() then changes UDP ports (the flow), MAC addresses (where
 //         asked for) and the stamp. The UDP checksum is 0, which IPv4 allows, so that nothing else follows from that.
 // Shape   Ethernet 14, IPv4 20, UDP 8, stamp 16, then bytes that differ from each other: frame_bytes_min to 65535 in all.
 //         Sizes are layer 2 bytes without FCS.
@@ -35,7 +35,9 @@ static_assert(stamp_offset + stamp_bytes <= frame_bytes_min);
 
 struct Flow {
   std::uint32_t number = 0;
-  std::uint32_t mac = 0;  // the source address's last four bytes; 0: they stay as they are
+  // The last four bytes of the addresses; 0: they stay as they are.
+  std::uint32_t source = 0;
+  std::uint32_t destination = 0;
 };
 
 // Makes the frame at `frame` (of make_frame()) the one of this flow with this stamp.
@@ -44,7 +46,8 @@ inline void stamp(std::uint8_t* frame, const Stamp& stamp, const Flow& flow) noe
   constexpr std::uint16_t port_min = 1024;
   store_be16(frame + 34, static_cast<std::uint16_t>(port_min + flow.number % ports));
   store_be16(frame + 36, static_cast<std::uint16_t>(port_min + flow.number / ports));
-  if (flow.mac != 0) store_be32(frame + 8, flow.mac);
+  if (flow.source != 0) store_be32(frame + 8, flow.source);
+  if (flow.destination != 0) store_be32(frame + 2, flow.destination);
   std::memcpy(frame + stamp_offset, &stamp, sizeof stamp);
 }
 

@@ -40,7 +40,7 @@ struct RunFrames {
   std::uint32_t run = 0;  // from 1
   std::size_t size = 64;
   std::uint32_t flows = 1;
-  std::uint32_t macs = 0;    // source addresses a vnic in place of its own; 0: its own
+  std::uint32_t macs = 0;    // addresses behind a vnic, which its frames come from and its peer's go to; 0: its own
   bool check_bytes = false;  // compares every byte of received frames, not only the stamp
 };
 
@@ -189,11 +189,16 @@ class Vnic {
     front_end_->kick(ring);
     ++counts.kicks;
   }
+  [[nodiscard]] static std::uint32_t address_behind(std::uint32_t vnic, std::uint32_t index) noexcept {
+    return 0x80000000U | vnic << 20 | index;
+  }
   [[nodiscard]] Flow next_flow() noexcept {
     if (++flow_.number >= frames_.flows) flow_.number = 0;
     if (frames_.macs == 0) return flow_;
-    if (++flow_.mac >= frames_.macs) flow_.mac = 0;
-    return {.number = flow_.number, .mac = 0x80000000U | number_ << 20 | flow_.mac};
+    if (++mac_index_ >= frames_.macs) mac_index_ = 0;
+    return {.number = flow_.number,
+            .source = address_behind(number_, mac_index_),
+            .destination = address_behind(peer_number_, mac_index_)};
   }
 
   // A used buffer is a frame, or a piece of one that began in an earlier buffer.
@@ -223,7 +228,7 @@ class Vnic {
   void check_bytes(std::span<const std::uint8_t> piece) noexcept {
     std::size_t from = 0;
     if (frame_size_ == 0) {
-      constexpr std::size_t checked_head = 6;
+      const std::size_t checked_head = frames_.macs == 0 ? 6 : 2;  // of the destination
       bytes_good_ = std::memcmp(piece.data(), expected_.data(), checked_head) == 0;
       from = stamp_offset + stamp_bytes;
     }
@@ -269,6 +274,7 @@ class Vnic {
   std::vector<std::uint8_t> template_;
   std::vector<std::uint8_t> expected_;
   Flow flow_;
+  std::uint32_t mac_index_ = 0;
   std::vector<std::uint32_t> prepared_;  // the run that each transmit buffer was prepared for
   std::uint64_t next_expected_ = 0;
 

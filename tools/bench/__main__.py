@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import resource
 import signal
 import sys
@@ -34,6 +35,7 @@ class Bench:
         self.generator_cpu, cpu = machine.cpus()
         self.cpu = cpu
         self.path = arguments.json
+        self.rows = arguments.rows
         self.candidates = {}
         self.results = {
             "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "quick": self.quick, "rounds": self.rounds,
@@ -55,7 +57,7 @@ class Bench:
     # ---- Frames from VM to VM ---------------------------------------------------------------------------------------
 
     def traffic(self):
-        for setup, group in rows.traffic(self.quick):
+        for setup, group in rows.traffic(self.quick, self.rows):
             for row in group:
                 self.results["traffic"][row.key] = {"title": row.title, "vnics": setup.vnics, "frames": row.frames,
                                                     "offered_frames_per_s": None, "runs": {}, "reasons": {}}
@@ -77,8 +79,8 @@ class Bench:
                 act(bed)
             return True
         except LabError as error:
-            reason = str(error).splitlines()[0]
-            say(f"   {reason}")
+            say(f"   {str(error).splitlines()[0]}")
+            reason = re.sub(r"^[^:]*: (load generator: )?(\S+\.sock: )?", "", str(error).splitlines()[0])
             for row in group:
                 self.results["traffic"][row.key]["reasons"].setdefault(candidate.name, reason)
             return False
@@ -109,9 +111,11 @@ class Bench:
         for row in group:
             facts = self.results["traffic"][row.key]
             runs = facts["runs"].setdefault(name, {"full": [], "equal": []})
+            if bed.setup.macs:
+                measure.full_load(bed, row, self.seconds)  # the switch learns; that is not what is measured
             runs["full"].append(measure.full_load(bed, row, self.seconds))
             runs["equal"].append(measure.equal_load(bed, row, self.seconds, facts["offered_frames_per_s"]))
-            if row.key == "64":
+            if row.key == "64" and not self.rows:
                 self.more_about_small_frames(bed, row, facts["offered_frames_per_s"] / EQUAL_SHARE)
 
     def more_about_small_frames(self, bed, row, slowest):
@@ -167,14 +171,19 @@ def parse(words):
     parser.add_argument("--seconds", type=float, help="of each measurement; default 1, with --quick 0.5")
     parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
                         help=f"of {', '.join(COMPARED)}, separated by commas; default all")
+    parser.add_argument("--rows", default="", metavar="KEYS",
+                        help=f"only these, and nothing else: of {', '.join(row.key for row in rows.TRAFFIC)}")
     parser.add_argument("--json", metavar="FILE", help="where the results go; default build/bench/DATE.json")
     parser.add_argument("--from", dest="earlier", metavar="FILE", help="measures nothing: the report of an earlier run")
     parser.add_argument("--docs", action="store_true", help="puts tables and charts into docs/performance.md")
     arguments = parser.parse_args(words)
     arguments.only = arguments.only.split(",")
-    unknown = set(arguments.only) - set(COMPARED)
-    if unknown:
-        parser.error(f"--only: {', '.join(sorted(unknown))}: give names of {', '.join(COMPARED)}")
+    arguments.rows = [key for key in arguments.rows.split(",") if key]
+    for option, given, known in (("--only", arguments.only, COMPARED),
+                                 ("--rows", arguments.rows, [row.key for row in rows.TRAFFIC])):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            parser.error(f"{option}: {', '.join(unknown)}: give names of {', '.join(known)}")
     if arguments.rounds is None:
         arguments.rounds = 3 if arguments.quick else 5
     if arguments.seconds is None:
@@ -192,9 +201,10 @@ def measure_all(arguments):
         if not bench.candidates:
             raise LabError("nothing is left to measure")
         bench.traffic()
-        bench.idle()
-        if "patchbay" in bench.candidates:
-            bench.control()
+        if not arguments.rows:
+            bench.idle()
+            if "patchbay" in bench.candidates:
+                bench.control()
         return bench.save()
 
 

@@ -30,6 +30,7 @@ class Setup:
     """How a candidate is configured while the generator is attached."""
     vnics: int = 2
     mtu: int = 1500
+    macs: int = 0  # addresses behind each vnic, which the switch has to learn; 0: the vnic's own, which it may know
     shape: dict = field(default_factory=dict, hash=False)  # of the generator's vnics
 
 
@@ -105,8 +106,9 @@ class Patchbay(Candidate):
     def apply(self, setup):
         """Makes the switch and its vnics, in one transaction."""
         path = os.path.join(self.dir, "host.yaml")
+        spoofing = {"mac_spoofing": True, "mac_limit": setup.macs} if setup.macs else {}
         host = {"switches": {"lan": {"type": "private", "mtu": setup.mtu}},
-                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n)} for n in range(setup.vnics)}}
+                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n), **spoofing} for n in range(setup.vnics)}}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(host, file)
         done = self.daemon.cli("apply", "-f", path, limit_s=60.0)
@@ -154,7 +156,8 @@ class OvsDpdk(Candidate):
         self._fresh_dir()
         self.ovs = OpenVSwitch(self.dir, self.lab.host, VSWITCHD_DPDK)
         self.ovs.start_daemons(*self.settings())
-        self.ovs.vsctl("add-br", "lan", "--", "set", "bridge", "lan", "datapath_type=netdev")
+        table = [f"other-config:mac-table-size={2 * setup.macs * setup.vnics}"] if setup.macs else []
+        self.ovs.vsctl("add-br", "lan", "--", "set", "bridge", "lan", "datapath_type=netdev", *table)
         return self.sockets(setup.vnics)
 
     def connect(self, setup):

@@ -6,6 +6,7 @@ from .candidates import Setup
 
 PAIR = Setup()
 PACKED = Setup(shape={"layout": "packed"})
+LEARNING = Setup(macs=50_000)
 JUMBO = Setup(mtu=9000, shape={"frame_bytes_max": 9014})
 IDLE = Setup(vnics=64, shape={"frame_bytes_max": 256})
 
@@ -31,6 +32,7 @@ TRAFFIC = (
     Row("flows-1k", "64 B, 1,000 flows each way", PAIR, {"frame_bytes": 64, "flows": 1000}),
     Row("flows-100k", "64 B, 100,000 flows each way", PAIR, {"frame_bytes": 64, "flows": 100_000}, True),
     Row("flows-1m", "64 B, 1,000,000 flows each way", PAIR, {"frame_bytes": 64, "flows": 1_000_000}),
+    Row("macs-100k", "64 B, 100,000 learned addresses", LEARNING, {"frame_bytes": 64, "macs": LEARNING.macs}),
     Row("packed-64", "64 B, packed rings", PACKED, {"frame_bytes": 64}),
     Row("9014", "9014 B (MTU 9000)", JUMBO, {"frame_bytes": 9014}, True),
     Row("vnics-16", "64 B, 16 vnics", many(16), {"frame_bytes": 64}, True),
@@ -39,11 +41,11 @@ TRAFFIC = (
 )
 
 
-def traffic(quick):
-    """[(setup, its rows)], in the order of the table."""
+def traffic(quick, keys=()):
+    """[(setup, its rows)], in the order of the table; only the rows `keys`, if there are any."""
     groups = []
     for row in TRAFFIC:
-        if quick and not row.quick:
+        if row.key not in keys if keys else quick and not row.quick:
             continue
         if not groups or groups[-1][0] is not row.setup:
             groups.append((row.setup, []))
