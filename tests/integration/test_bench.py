@@ -1,5 +1,5 @@
-"""The load generator of ./bench: what it sends through Patchbay arrives, whole, in order, at the right vnic, and what it
-says about that agrees with Patchbay's own counters. Nothing here depends on how fast that goes."""
+"""The load generator of ./bench: what it sends through Patchbay arrives, whole, in order, at the right vnic, and what
+it says about that agrees with Patchbay's own counters. Nothing here depends on how fast that goes."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_a_switch_that_sleeps_is_woken_by_each_frame(attach):
 
 
 def test_a_bare_ping_needs_no_switch(attach):
-    result = attach(2).bare_ping(20, cpu=0)
+    result = attach(2).bare_ping(20, cpu=max(os.sched_getaffinity(0)))
     assert result["count"] == 20 and 0 < result["p50"] <= result["max"], result
 
 
@@ -126,8 +126,8 @@ def test_the_program_measures_patchbay_and_leaves_nothing(tmp_path):
     """./bench without its setting up: every kind of row, each as short as can be. What is measured does not matter."""
     name, results_file = f"t{os.getpid()}-bench", tmp_path / "results.json"
     done = subprocess.run(
-        ["/usr/bin/python3", "-m", "bench", "--quick", "--only", "patchbay", "--rounds", "1", "--seconds", "0.1", "--json",
-         results_file], env=dict(os.environ, PYTHONPATH=TOOLS, PATCHBAY_LAB_NAME=name), capture_output=True, text=True,
+        ["/usr/bin/python3", "-m", "bench", "--quick", "--only", "patchbay", "--rounds", "1", "--seconds", "0.1",
+         "--json", results_file], env=dict(os.environ, PYTHONPATH=TOOLS, PATCHBAY_LAB_NAME=name), capture_output=True, text=True,
         timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(results_file.read_text())
@@ -144,6 +144,7 @@ def test_the_program_measures_patchbay_and_leaves_nothing(tmp_path):
 
 
 def test_the_program_refuses_what_it_does_not_know():
-    done = subprocess.run(["/usr/bin/python3", "-m", "bench", "--only", "patchbay,vpp"],
-                          env=dict(os.environ, PYTHONPATH=TOOLS), capture_output=True, text=True, timeout=60, check=False)
+    environment = dict(os.environ, PYTHONPATH=TOOLS)
+    done = subprocess.run(["/usr/bin/python3", "-m", "bench", "--only", "patchbay,vpp"], env=environment,
+                          capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "--only: vpp: give names of patchbay, ovs, testpmd" in done.stderr

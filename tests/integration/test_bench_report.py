@@ -13,14 +13,16 @@ def results():
     def candidate(title):
         return {"title": title, "version": "1", "configuration": "as shipped"}
     return {
-        "started": "2026-01-01 00:00 UTC", "quick": True, "rounds": 3, "load_average": 0.1, "waited_median": 0.0, "burst": 32,
-        "machine": {"cpu": "a CPU", "cpus": 2, "memory_mb": 4096, "kernel": "6.1", "system": "Debian", "virtual": False},
-        "candidates": {"patchbay": candidate("Patchbay"), "ovs": candidate("Open vSwitch"), "testpmd": candidate("testpmd")},
+        "started": "2026-01-01 00:00 UTC", "quick": True, "rounds": 3, "load_average": 0.1, "waited_median": 0.0,
+        "burst": 32, "machine": {"cpu": "a CPU", "cpus": 2, "memory_mb": 4096, "kernel": "6.1", "system": "Debian",
+                                 "virtual": False},
+        "candidates": {"patchbay": candidate("Patchbay"), "ovs": candidate("Open vSwitch"),
+                       "testpmd": candidate("testpmd")},
         "traffic": {
-            "64": {"title": "64 B", "vnics": 2, "offered_frames_per_s": 2e6, "reasons": {},
+            "64": {"title": "64 B", "vnics": 2, "offered_frames_per_s": 2e6, "reasons": {"testpmd": "it hung up"},
                    "runs": {"patchbay": {"full": runs(60, 50, 70), "equal": runs(100, 90, 130)},
                             "ovs": {"full": runs(150), "equal": runs(180, 250, 200)},
-                            "testpmd": {"full": runs(80), "equal": runs(50)}}},
+                            "testpmd": {"full": runs(80), "equal": runs(50, 50)}}},
             "vnics-64": {"title": "64 vnics", "vnics": 64, "offered_frames_per_s": 1e6,
                          "reasons": {"testpmd": "room for 32 ports"},
                          "runs": {"patchbay": {"full": runs(60), "equal": runs(100)}}}},
@@ -45,9 +47,10 @@ def test_a_ratio_says_how_much_more_a_peer_needs(results):
 
 def test_the_text_has_each_row_and_the_reason_for_what_is_missing(results):
     text = Report(results).text()
-    assert "| 64 B | 2.00 M | 100 (90–130) | 200 (180–250) | 50 | **2.00** | **0.50** |" in text
+    assert "| 64 B | 2.00 M | 100 (90–130) | 200 (180–250) | 50 (50–50) | **2.00** | **0.50** |" in text
     assert "| 64 vnics | 1.00 M | 100 | – | – | – | – |" in text
     assert "- 64 vnics, testpmd: room for 32 ports" in text
+    assert "- 64 B, testpmd: not in 1 of 3 rounds: it hung up" in text
     assert "| 2 | 0.5 | 2.5 (2.0–3.0) | – |" in text
 
 

@@ -2,8 +2,8 @@
 //
 // Theory  A transmit buffer gets its frame once a run; stamp() then changes UDP ports (the flow), MAC addresses (where
 //         asked for) and the stamp. The UDP checksum is 0, which IPv4 allows, so that nothing else follows from that.
-// Shape   Ethernet 14, IPv4 20, UDP 8, stamp 16, then bytes that differ from each other: frame_bytes_min to 65535 in all.
-//         Sizes are layer 2 bytes without FCS.
+// Shape   Ethernet 14, IPv4 20, UDP 8, stamp 16, then bytes that differ from each other: frame_bytes_min to
+//         frame_bytes_max in all. Sizes are layer 2 bytes without FCS.
 #pragma once
 #include <cstddef>
 #include <cstdint>

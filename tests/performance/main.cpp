@@ -1,13 +1,14 @@
-// patchbay_loadgen: the load generator of ./bench. Guests without VMs: it attaches vnics to any vhost-user back-end, sends
-// frames between pairs of them and measures.
+// patchbay_loadgen: the load generator of ./bench. Guests without VMs: it attaches vnics to any vhost-user back-end,
+// sends frames between pairs of them and measures.
 //
 // Theory  Its one argument is a JSON file that says which sockets; then it reads commands, one JSON object a line, and
-//         answers each with one. So one attached set of vnics serves many measurements, and the driver (tools/bench) reads
-//         the switch's own counters in between.
+//         answers each with one. So one attached set of vnics serves many measurements, and the driver (tools/bench)
+//         reads the switch's own counters in between.
 //           {"link": {"limit_s": 20}}               each vnic hears from its peer; the switch learns where they are
 //           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "burst_least",
 //                    "window", "quiet_s", "check_bytes"}}
-//           {"wake": {"count": 1000, "sleep_limit_s": 1}} from a kick to the frame in the peer's ring, of a switch that sleeps
+//           {"wake": {"count": 1000, "sleep_limit_s": 1}}
+//                                                    from a kick to the frame in the peer's ring, of a switch that sleeps
 //           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
 //         It ends with its standard input.
 // Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
@@ -175,8 +176,9 @@ class Generator {
     std::size_t asleep = 0;
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint64_t patience = deadline(sleep_limit_s);
-      while (!vnics_[0].back_end_wants_kicks() && tsc() < patience) _mm_pause();
-      if (vnics_[0].back_end_wants_kicks()) ++asleep;
+      bool sleeps = vnics_[0].back_end_wants_kicks();
+      while (!sleeps && tsc() < patience) sleeps = vnics_[0].back_end_wants_kicks();
+      if (sleeps) ++asleep;
       spin(wake_gap_us, cycles_per_ns_);
       vnics_[0].reclaim();
       vnics_[0].send(1);

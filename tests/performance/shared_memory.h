@@ -11,7 +11,7 @@ namespace patchbay::bench {
 
 class SharedMemory {
  public:
-  // Zeroed and touched, so that no page fault falls into a measurement. `huge_pages`: of 2 MB, which the host must have.
+  // Zeroed and touched, so that no page fault falls into a measurement. `huge_pages`: of 2 MB; the host must have them.
   SharedMemory(std::size_t size_bytes, bool huge_pages);
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;

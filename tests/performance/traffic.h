@@ -1,9 +1,9 @@
 // One measurement: all vnics send to their peers, at a rate or as fast as the switch takes it.
 //
-// Theory  One thread turns round over all vnics: give back, send what is due, take what has come. With a rate, frames are due
-//         by the clock, whatever became of those before (open loop). Without, each sender has at most `window` frames on
-//         their way (closed loop), or as many as fit into the receiver's buffers, so that no ring overflows by the generator's
-//         own doing. Then it waits for what is still on its way, until nothing comes for a while.
+// Theory  One thread turns round over all vnics: give back, send what is due, take what has come. With a rate, frames
+//         are due by the clock, whatever became of those before (open loop). Without, each sender has at most `window`
+//         frames on their way (closed loop), or as many as fit into the receiver's buffers, so that no ring overflows
+//         by the generator's own doing. Then it waits for what is still on its way, until nothing comes for a while.
 // Limits  A sender whose queue is full catches up at most one queue of frames; what it could not send is `not_offered`.
 #pragma once
 #include <algorithm>

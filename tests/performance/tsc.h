@@ -1,5 +1,5 @@
-// The CPU's time stamp counter, which all candidates measure by, too. Needs one that is constant and the same on all cores,
-// as x86 CPUs have had for long.
+// The CPU's time stamp counter, which all candidates measure by, too. Needs one that is constant and the same on all
+// cores, as x86 CPUs have had for long.
 #pragma once
 #include <x86intrin.h>
 

@@ -1,7 +1,7 @@
 // One vnic of the generator: memory, two queues, a front-end, and the frames that it sends and judges.
 //
-// Theory  Sender and receiver of a frame are the same thread, so what is on its way is a subtraction. Each buffer of the
-//         transmit queue is prepared once a run and only stamped then (frames.h). A received frame is judged by its
+// Theory  Sender and receiver of a frame are the same thread, so what is on its way is a subtraction. Each buffer of
+//         the transmit queue is prepared once a run and only stamped then (frames.h). A received frame is judged by its
 //         stamp; damage beyond that is looked for where asked.
 // Limits  Frames of up to transmit_bytes; larger ones than a receive buffer come in several (mergeable buffers).
 // Threads One.

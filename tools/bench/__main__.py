@@ -39,7 +39,8 @@ class Bench:
         self.candidates = {}
         self.results = {
             "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "quick": self.quick, "rounds": self.rounds,
-            "seconds": self.seconds, "burst": measure.BURST, "load_average": os.getloadavg()[0], "machine": machine.describe(),
+            "seconds": self.seconds, "burst": measure.BURST, "load_average": os.getloadavg()[0],
+            "machine": machine.describe(),
             "cpus": {"generator": self.generator_cpu, "switch": cpu}, "candidates": {}, "traffic": {}, "latency": {},
             "wake": {}, "idle": {}, "attach": {}}
         for name in arguments.only:
@@ -121,7 +122,8 @@ class Bench:
     def more_about_small_frames(self, bed, row, slowest):
         name = bed.candidate.name
         for share in (10, 70):
-            facts = self.results["latency"].setdefault(share, {"offered_frames_per_s": slowest * share / 100, "runs": {}})
+            facts = self.results["latency"].setdefault(
+                share, {"offered_frames_per_s": slowest * share / 100, "runs": {}})
             facts["runs"].setdefault(name, []).append(
                 measure.equal_load(bed, row, self.seconds, facts["offered_frames_per_s"], burst=1))
         self.results["wake"].setdefault(name, []).append(measure.wake(bed, 200 if self.quick else 1000))

@@ -1,6 +1,6 @@
 """What is measured: each candidate starts, gives sockets to the load generator, and says what its frames cost.
 
-Every candidate has one core for its frames, the same for all; the load generator and whatever else runs have the others.
+Every candidate has one core for its frames, the same for all; the load generator and whatever else runs have the rest.
 Busy cycles are TSC cycles of passes of its loop that moved a frame, as each candidate counts them itself:
 Patchbay       `patchbay worker list`: busy_cycles of the whole pass over all ports
 Open vSwitch   `ovs-appctl dpif-netdev/pmd-stats-show`: processing cycles, which are those of iterations with packets

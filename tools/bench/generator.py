@@ -88,7 +88,7 @@ class Generator:
         return self.command("run", wait_s=seconds + 60.0, seconds=seconds, **values)
 
     def wake(self, count, sleep_limit_s=1.0):
-        """Latency of single frames, each after a silence and once the switch sleeps, if it does within sleep_limit_s."""
+        """Latency of single frames, each after a silence and once the switch sleeps, if it does within the limit."""
         return self.command("wake", wait_s=120.0, count=count, sleep_limit_s=sleep_limit_s)
 
     def bare_ping(self, count, cpu):

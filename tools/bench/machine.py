@@ -30,10 +30,12 @@ def describe():
                 flags = value.split()
     system = "unknown"
     with contextlib.suppress(OSError), open("/etc/os-release", encoding="utf-8") as file:
-        system = next((line.split("=", 1)[1].strip().strip('"') for line in file if line.startswith("PRETTY_NAME=")), system)
+        for line in file:
+            if line.startswith("PRETTY_NAME="):
+                system = line.split("=", 1)[1].strip().strip('"')
     return {"cpu": cpu, "cpus": len(os.sched_getaffinity(0)),
-            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20, "kernel": re.match(r"[\d.]*\d", platform.release())[0],
-            "system": system, "virtual": "hypervisor" in flags, "constant_tsc": "constant_tsc" in flags}
+            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+            "kernel": re.match(r"[\d.]*\d", platform.release())[0], "system": system, "virtual": "hypervisor" in flags, "constant_tsc": "constant_tsc" in flags}
 
 
 def cpus():

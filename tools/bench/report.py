@@ -49,8 +49,8 @@ class Report:
         lines = [f"{facts['cpu']}, {facts['cpus']} CPUs{' of a virtual machine' if facts['virtual'] else ''}, "
                  f"{facts['memory_mb'] // 1024} GB, Linux {facts['kernel']}, {facts['system']}; "
                  f"{self.results['started']}, {self.results['rounds']} rounds, load average at the start "
-                 f"{self.results['load_average']:.1f}. Threads waited {self.results['waited_median'] * 100:.0f} % of their "
-                 "time for a CPU that others had (median)."]
+                 f"{self.results['load_average']:.1f}. Threads waited {self.results['waited_median'] * 100:.0f} % of "
+                 "their time for a CPU that others had (median)."]
         lines += [f"- {facts['title']}: {facts['version']}; {facts['configuration']}"
                   for facts in self.results["candidates"].values()]
         return "\n".join(lines)
@@ -62,8 +62,12 @@ class Report:
 
     def _note_reason(self, key, candidate):
         reason = self.results["traffic"][key]["reasons"].get(candidate)
-        if reason:
-            self.reasons.append((self.results["traffic"][key]["title"], self.titles[candidate], reason))
+        if not reason:
+            return
+        done, rounds = len(self._runs(key, candidate, "equal")), self.results["rounds"]
+        if done:
+            reason = f"not in {rounds - done} of {rounds} rounds: {reason}"
+        self.reasons.append((self.results["traffic"][key]["title"], self.titles[candidate], reason))
 
     def ratio(self, key, peer):
         """Median cycles of `peer` over those of Patchbay at equal load; None if either is missing."""
@@ -82,30 +86,31 @@ class Report:
                 cells.append(spread(values_of(self._runs(key, name, "equal"), "cycles_per_frame")))
             ratios = [self.ratio(key, peer) for peer in self.peers]
             rows.append(cells + [f"**{ratio:.2f}**" if ratio else "–" for ratio in ratios])
-        return (f"**Busy TSC cycles per delivered frame at equal offered load**, {self.results['burst']} frames of a vnic at "
-                "once: median (least–most).\n\n" + table(header, rows))
+        return (f"**Busy TSC cycles per delivered frame at equal offered load**, {self.results['burst']} frames of a "
+                "vnic at once: median (least–most).\n\n" + table(header, rows))
 
     def throughput(self):
         header = ["VM to VM, as fast as it goes"] + [f"{self.titles[name]}, M frames/s" for name in self.names] + \
                  [f"{self.titles[name]}, cycles/frame" for name in self.names]
         rows = []
         for key, row in self.results["traffic"].items():
-            rows.append([row["title"]]
-                        + [spread(values_of(self._runs(key, name, "full"), "frames_per_s"), 1e-6, 2) for name in self.names]
-                        + [spread(values_of(self._runs(key, name, "full"), "cycles_per_frame")) for name in self.names])
+            runs = [self._runs(key, name, "full") for name in self.names]
+            rows.append([row["title"]] + [spread(values_of(some, "frames_per_s"), 1e-6, 2) for some in runs]
+                        + [spread(values_of(some, "cycles_per_frame")) for some in runs])
         return "**Full load** (closed loop, nothing is lost): median (least–most).\n\n" + table(header, rows)
 
     def latency(self):
         rows = []
         for load, facts in self.results.get("latency", {}).items():
             for name, runs in facts["runs"].items():
-                quantiles = [median([run["latency_ns"][field] for run in runs]) / 1000 for field in ("p50", "p99", "p999")]
+                quantiles = [median([run["latency_ns"][field] for run in runs]) / 1000
+                             for field in ("p50", "p99", "p999")]
                 rows.append([f"{load} %, {facts['offered_frames_per_s'] / 1e6:.2f} M frames/s", self.titles[name]]
                             + [f"{value:.1f}" for value in quantiles])
         if not rows:
             return ""
-        return ("**Latency VM to VM, 64 B**, µs, medians over the rounds. Load is a share of what the slowest candidate "
-                "takes; each frame is sent by itself.\n\n" + table(["load", "candidate", "p50", "p99", "p99.9"], rows))
+        return ("**Latency VM to VM, 64 B**, µs, medians over the rounds. Load is a share of what the slowest "
+                "candidate takes; each frame is sent by itself.\n\n" + table(["load", "candidate", "p50", "p99", "p99.9"], rows))
 
     def zero_loss(self):
         facts = self.results.get("zero_loss")
@@ -124,8 +129,8 @@ class Report:
                         + [f"{median(values_of(runs, field)) / 1000:.1f}" for field in ("p50", "p99", "p999")])
         text = ""
         if rows:
-            text = ("**One frame after a silence**, µs. What polls is always awake and pays with its core (next table).\n\n"
-                    + table(["candidate", "found asleep", "p50", "p99", "p99.9"], rows))
+            text = ("**One frame after a silence**, µs. What polls is always awake and pays with its core (next "
+                    "table).\n\n" + table(["candidate", "found asleep", "p50", "p99", "p99.9"], rows))
         rows = []
         for name, facts in self.results.get("idle", {}).items():
             if "reason" in facts:
@@ -173,8 +178,9 @@ class Report:
         from matplotlib import pyplot
 
         os.makedirs(folder, exist_ok=True)
-        shown = {"cycles.png": ("Busy TSC cycles per delivered frame, equal offered load", "equal", "cycles_per_frame", 1.0),
-                 "throughput.png": ("Full load, million frames a second", "full", "frames_per_s", 1e-6)}
+        shown = {
+            "cycles.png": ("Busy TSC cycles per delivered frame, equal offered load", "equal", "cycles_per_frame", 1.0),
+            "throughput.png": ("Full load, million frames a second", "full", "frames_per_s", 1e-6)}
         keys = list(self.results["traffic"])
         width = 0.8 / len(self.names)
         for file, (title, kind, field, scale) in shown.items():
@@ -188,6 +194,7 @@ class Report:
                 axes.barh(positions, middles, width, xerr=errors, label=self.titles[name], error_kw={"elinewidth": 0.8})
             axes.set_yticks([row + width * (len(self.names) - 1) / 2 for row in range(len(keys))],
                             [self.results["traffic"][key]["title"] for key in keys])
+            axes.set_xscale("log")  # rows differ by far more than candidates
             axes.invert_yaxis()
             axes.set_title(title)
             axes.legend()
