@@ -54,6 +54,7 @@ std::string switch_text(const Json& found) {
                                  {"from wire", traffic_text(counters, "from_wire")},
                                  {"to wire", traffic_text(counters, "to_wire")},
                                  {"flood copies", text_of(counters, "flood_copies")},
+                                 {"cut frames", text_of(counters, "cut_frames")},
                                  {"drops", drops_text(counters)}});
   }
   return field_list(fields);

@@ -70,6 +70,7 @@ std::string vnic_text(const Json& vnic) {
                      {"from guest", traffic_text(counters, "from_guest")},
                      {"to guest", traffic_text(counters, "to_guest")},
                      {"flood copies", text_of(counters, "flood_copies")},
+                     {"cut frames", text_of(counters, "cut_frames")},
                      {"drops", drops_text(counters)},
                      {"refused source", refused_text(vnic)}});
 }

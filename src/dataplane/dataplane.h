@@ -110,12 +110,14 @@ struct Traffic {
   std::uint64_t bytes = 0;  // layer 2 bytes without FCS and without the tag of the frame's VLAN
 };
 
-// Balance: over all ports, ingress.frames + flood_copies = egress.frames + sum of drops, when nothing is on its way.
+// Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + sum of drops, when nothing is on
+// its way.
 // kernel_ring_full is outside of it: those frames were never seen.
 struct PortCounters {
   Traffic ingress;                 // into the switch: from the guest, the host or the wire, dropped frames included
   Traffic egress;                  // out of the switch
   std::uint64_t flood_copies = 0;  // deliveries beyond the first, of frames that came in here
+  std::uint64_t cut_frames = 0;    // frames beyond the first of each large piece that was cut to leave here
   std::array<std::uint64_t, drop_reason_count> drops{};
   std::optional<MacAddr> refused_source;  // of the last frame that was dropped as source_mac
 };

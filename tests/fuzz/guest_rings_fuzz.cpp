@@ -47,8 +47,12 @@ void adopt(RingRecord& record, const GuestMemory& memory, const Vring& vring) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2 || size > 0x30000) return 0;
   const std::size_t port = (data[0] >> 4) % 7U;
+  constexpr std::uint64_t offloads = virtio_net_f_csum | virtio_net_f_host_tso4 | virtio_net_f_host_tso6 |
+                                     virtio_net_f_host_ecn | virtio_net_f_host_uso | virtio_net_f_guest_csum |
+                                     virtio_net_f_guest_tso4 | virtio_net_f_guest_tso6 | virtio_net_f_guest_ecn |
+                                     virtio_net_f_guest_uso4 | virtio_net_f_guest_uso6;
   const std::uint64_t features = virtio_f_version_1 | ((data[0] & 1) != 0 ? virtio_net_f_mrg_rxbuf : 0) |
-                                 ((data[0] & 2) != 0 ? virtio_ring_f_event_idx : 0) |
+                                 ((data[0] & 2) != 0 ? virtio_ring_f_event_idx | offloads : 0) |
                                  ((data[0] & 4) != 0 ? virtio_ring_f_indirect_desc : 0) |
                                  ((data[0] & 8) != 0 ? virtio_f_ring_packed : 0);
   test::GuestDriver driver(features, static_cast<std::uint16_t>((data[0] & 8) != 0 ? 64 - data[1] / 4 : 64));

@@ -16,7 +16,6 @@ PLAIN = ",csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_uf
 def neighbour(net):
     """A namespace on the wire, with every transmit offload on."""
     net.raw.tx_offload("eth0", True)
-    net.pieces_on_the_wire = True
     assert "tx-checksumming: on" in net.raw.run("ethtool", "-k", "eth0").stdout
     net.raw.set_ip("eth0", ADDRESS)
     yield net.raw

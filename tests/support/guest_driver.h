@@ -16,6 +16,7 @@
 
 #include "base/unique_fd.h"
 #include "dataplane/dataplane.h"
+#include "dataplane/frame/frame.h"
 
 namespace patchbay::test {
 
@@ -142,9 +143,10 @@ class GuestDriver {
   void offer_all_buffers() {
     for (std::uint16_t i = 0; i < size_; ++i) offer_buffer(i);
   }
-  // Sends `frame` out of buffer `number`, in pieces of `piece` bytes.
-  void send(std::uint16_t number, const std::string& frame, std::size_t piece = buffer_size) {
-    const std::string bytes = std::string(header_size, '\0') + frame;
+  // Sends `frame` out of buffer `number`, and those that follow if it is larger, in pieces of `piece` bytes.
+  void send(std::uint16_t number, const std::string& frame, std::size_t piece = buffer_size,
+            const dataplane::VnetHeader& header = {}) {
+    const std::string bytes = std::string(reinterpret_cast<const char*>(&header), header_size) + frame;
     const std::size_t at = buffer(1, number);
     std::memcpy(memory_ + at, bytes.data(), bytes.size());
     std::vector<Piece> pieces;
@@ -175,6 +177,7 @@ class GuestDriver {
       if (!more) return std::nullopt;
       bytes += text(buffer(0, more->id), more->written);
     }
+    std::memcpy(static_cast<void*>(&received_header), bytes.data(), header_size);
     return bytes.substr(header_size);
   }
   [[nodiscard]] std::uint64_t calls(std::size_t ring) const {
@@ -210,8 +213,10 @@ class GuestDriver {
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] bool packed() const { return (features_ & feature_packed) != 0; }
   [[nodiscard]] std::uint16_t size() const { return size_; }
+  [[nodiscard]] std::uint8_t* at(std::size_t offset) const { return memory_ + offset; }
 
   std::array<Ring, 2> rings;
+  dataplane::VnetHeader received_header;  // of the last frame that receive() gave
 
  private:
   static constexpr std::uint16_t flag_avail = 1 << 7;

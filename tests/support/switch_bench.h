@@ -94,12 +94,13 @@ class SwitchBench {
     const auto found = learners_.find(i);
     return found == learners_.end() ? nullptr : found->second.get();
   }
-  // ingress + flood copies - egress - drops over all ports: zero when no frame vanished or came from nowhere.
+  // ingress + flood copies + cut frames - egress - drops over all ports: zero when no frame vanished or came from nowhere.
   [[nodiscard]] std::int64_t imbalance() const {
     std::int64_t balance = 0;
     for (std::size_t i = 0; i < fakes.size(); ++i) {
       const auto counters = port(i).counters();
-      balance += static_cast<std::int64_t>(counters.ingress.frames + counters.flood_copies - counters.egress.frames);
+      balance += static_cast<std::int64_t>(counters.ingress.frames + counters.flood_copies + counters.cut_frames -
+                                           counters.egress.frames);
       for (const auto drops : counters.drops) balance -= static_cast<std::int64_t>(drops);
     }
     return balance;

@@ -109,14 +109,16 @@ class Account:
 
     @property
     def difference(self):
-        """Frames in, and copies made by flooding, minus frames out and drops: 0 when none is lost or made up."""
-        return self.total("in") + self.total("copies") - self.total("out") - self.total("drops")
+        """Frames in, copies made by flooding and frames cut of large pieces, minus frames out and drops: 0 when none is
+        lost or made up."""
+        return self.total("in") + self.total("copies") + self.total("cut") - self.total("out") - self.total("drops")
 
     def __str__(self):
-        lines = [f"switch {self.switch}: in {self.total('in')} + copies {self.total('copies')} - out "
-                 f"{self.total('out')} - drops {self.total('drops')} = {self.difference}"]
+        lines = [f"switch {self.switch}: in {self.total('in')} + copies {self.total('copies')} + cut "
+                 f"{self.total('cut')} - out {self.total('out')} - drops {self.total('drops')} = {self.difference}"]
         for name, port in self.ports.items():
-            lines.append(f"  {name}: in {port['in']} out {port['out']} copies {port['copies']} {port['reasons']}")
+            lines.append(f"  {name}: in {port['in']} out {port['out']} copies {port['copies']} cut {port['cut']} "
+                         f"{port['reasons']}")
         return "\n".join(lines)
 
 
@@ -124,7 +126,7 @@ def _port(counters, inwards, outwards):
     # What the kernel's ring had no room for never came in; the rest of the reasons count frames that did.
     reasons = {name: frames for name, frames in counters["drops"].items() if frames}
     return {"in": counters[inwards]["frames"], "out": counters[outwards]["frames"],
-            "copies": counters["flood_copies"], "reasons": reasons,
+            "copies": counters["flood_copies"], "cut": counters["cut_frames"], "reasons": reasons,
             "drops": sum(frames for name, frames in reasons.items() if name != "kernel_ring_full")}
 
 

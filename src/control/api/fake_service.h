@@ -190,6 +190,7 @@ class FakeService : public reconcile::Service {
     counters.ingress = {base + 1, base + 2};
     counters.egress = {base + 3, base + 4};
     counters.flood_copies = base + 5;
+    counters.cut_frames = base + 6;
     for (std::size_t i = 0; i < counters.drops.size(); ++i) counters.drops[i] = base + 10 + i;
     return counters;
   }

@@ -31,6 +31,7 @@ Json counters(const dataplane::PortCounters& counters, const char* in, const cha
   return {{in, traffic(counters.ingress)},
           {out, traffic(counters.egress)},
           {"flood_copies", counters.flood_copies},
+          {"cut_frames", counters.cut_frames},
           {"drops", std::move(drops)}};
 }
 

@@ -14,6 +14,7 @@ void add(dataplane::PortCounters& to, const dataplane::PortCounters& counted) {
   to.egress.frames += counted.egress.frames;
   to.egress.bytes += counted.egress.bytes;
   to.flood_copies += counted.flood_copies;
+  to.cut_frames += counted.cut_frames;
   for (std::size_t i = 0; i < to.drops.size(); ++i) to.drops[i] += counted.drops[i];
 }
 

@@ -23,12 +23,16 @@ std::uint16_t type_of(const Frame& frame) noexcept {
   return load_be16(frame.head + dataplane::addresses_size);
 }
 
-// Takes the in-band tag out: the addresses move up by four bytes.
+// Takes the in-band tag out: the addresses move up by four bytes. What the frame still needs lies behind the tag.
 void strip_tag(Frame& frame) noexcept {
   std::memmove(frame.head + dataplane::vlan_tag_size, frame.head, dataplane::addresses_size);
   frame.head += dataplane::vlan_tag_size;
   frame.head_size -= static_cast<std::uint32_t>(dataplane::vlan_tag_size);
   frame.size -= static_cast<std::uint32_t>(dataplane::vlan_tag_size);
+  if (frame.needs.offloads == 0) return;
+  frame.needs.csum_start = static_cast<std::uint16_t>(frame.needs.csum_start - dataplane::vlan_tag_size);
+  if (frame.needs.gso_size == 0) return;
+  frame.needs.header_size = static_cast<std::uint16_t>(frame.needs.header_size - dataplane::vlan_tag_size);
 }
 
 struct Tag {
@@ -99,7 +103,7 @@ void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& tabl
     judge_vnic(frame, source, rule, table);
   }
   if (frame.action == dataplane::Action::drop) return;
-  if (frame.size > table.frame_size_limit()) drop(frame, DropReason::oversize);
+  if (frame_size_of(frame) > table.frame_size_limit()) drop(frame, DropReason::oversize);
 }
 
 }  // namespace

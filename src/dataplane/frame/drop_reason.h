@@ -17,6 +17,7 @@ enum class DropReason : std::uint8_t {
   no_destination,       // nobody in this VLAN has the address, or nobody else is in the VLAN
   same_port,            // the destination is where it came from
   offload_unsupported,  // a 64 KB piece or checksum request of a kind that cannot be completed
+  bad_offload,          // a request for a checksum or segmentation that does not fit the frame, or was not negotiated
   kernel_queue_full,    // a piece larger than a slot of the packet ring, for which the kernel had no room beside it
   kernel_ring_full,     // the kernel, or the NIC itself, had no room in its receive ring (counted there)
   // Counted at the port that the frame should have left through:
@@ -30,10 +31,10 @@ inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropRe
 // The reason's name as it stands in API and CLI.
 [[nodiscard]] constexpr const char* to_string(DropReason reason) noexcept {
   constexpr const char* names[drop_reason_count] = {
-      "bad_descriptor", "frame_too_short",     "oversize",          "source_multicast",
-      "source_mac",     "vlan_not_allowed",    "reserved_address",  "no_destination",
-      "same_port",      "offload_unsupported", "kernel_queue_full", "kernel_ring_full",
-      "buffer_full",    "guest_buffer",        "not_connected",     "uplink_refused"};
+      "bad_descriptor",   "frame_too_short",   "oversize",         "source_multicast", "source_mac",
+      "vlan_not_allowed", "reserved_address",  "no_destination",   "same_port",        "offload_unsupported",
+      "bad_offload",      "kernel_queue_full", "kernel_ring_full", "buffer_full",      "guest_buffer",
+      "not_connected",    "uplink_refused"};
   return names[static_cast<std::size_t>(reason)];
 }
 

@@ -44,12 +44,35 @@ inline constexpr std::size_t vnet_header_size = 12;
 inline constexpr std::size_t vnet_header_size_legacy = 10;
 static_assert(sizeof(VnetHeader) == vnet_header_size);
 
+static_assert(alignof(VnetHeader) == 2, "it is copied from and to bytes");
+
 inline constexpr std::uint8_t vnet_needs_csum = 1;
 inline constexpr std::uint8_t vnet_gso_none = 0;
 inline constexpr std::uint8_t vnet_gso_tcpv4 = 1;
 inline constexpr std::uint8_t vnet_gso_tcpv6 = 4;
 inline constexpr std::uint8_t vnet_gso_udp_l4 = 5;
 inline constexpr std::uint8_t vnet_gso_ecn = 0x80;
+
+// Work that a sender may leave to others, one bit each: what a frame still needs, what the other side of a port does by
+// itself, what a guest may ask for.
+using Offloads = std::uint8_t;
+inline constexpr Offloads offload_checksum = 1;  // of TCP or UDP, or the innermost one of a tunnel
+inline constexpr Offloads offload_tso4 = 2;      // cutting of a large piece into frames: TCP over IPv4,
+inline constexpr Offloads offload_tso6 = 4;      // TCP over IPv6,
+inline constexpr Offloads offload_ecn = 8;       // where the TCP header says CWR,
+inline constexpr Offloads offload_uso4 = 16;     // UDP over IPv4, without fragments (USO),
+inline constexpr Offloads offload_uso6 = 32;     // UDP over IPv6
+inline constexpr Offloads offload_all = 63;
+
+// What a frame still needs, judged (offload/needs.h): every number here was held against the frame's own head. Offsets
+// count from `head`. They move with it when a tag is taken out.
+struct Needs {
+  Offloads offloads = 0;          // 0: nothing, the frame is whole
+  std::uint16_t gso_size = 0;     // of a large piece: payload bytes in each of its frames but the last; else 0
+  std::uint16_t header_size = 0;  // of a large piece: bytes before the payload, all in the head
+  std::uint16_t csum_start = 0;   // where the checksum's sum starts, and where from there its field is, in the head
+  std::uint16_t csum_offset = 0;
+};
 
 struct Segment {
   std::uint8_t* data = nullptr;
@@ -72,6 +95,7 @@ struct Frame {
   // has to put in.
   std::uint16_t tag_tpid = 0;
   std::uint16_t tag_tci = 0;
+  Needs needs;
   Action action = Action::undecided;
   DropReason reason = DropReason::no_destination;  // with Action::drop
   std::uint32_t target = 0;                        // unicast: index of the port in the snapshot
@@ -80,6 +104,12 @@ struct Frame {
 inline void drop(Frame& frame, DropReason reason) noexcept {
   frame.action = Action::drop;
   frame.reason = reason;
+}
+
+// Bytes of the longest frame that this becomes: of a large piece, what the first frame cut of it will have.
+[[nodiscard]] inline std::uint32_t frame_size_of(const Frame& frame) noexcept {
+  const Needs& needs = frame.needs;
+  return needs.gso_size != 0 ? std::uint32_t{needs.header_size} + needs.gso_size : frame.size;
 }
 
 // Bytes on the way out, the tag included.

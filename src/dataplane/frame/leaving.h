@@ -2,7 +2,8 @@
 //
 // Theory  The tag stands between the addresses and the type; whoever writes the frame, into a guest's buffers, mbufs, chunks
 //         or I/O vectors, gets it in stretches, in order, and need not know of tags.
-// Source  IEEE 802.1Q-2018, 9.3.
+//         What is still to be done to it goes along in a virtio-net header, in which the tag counts.
+// Source  IEEE 802.1Q-2018, 9.3; VIRTIO 1.2, section 5.1.6.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -30,6 +31,25 @@ void for_each_stretch(const Frame& frame, TagBytes& tag, Stretch stretch) noexce
     stretch(frame.head, frame.head_size);
   }
   for (std::size_t i = 0; i < frame.rest_count; ++i) stretch(frame.rest[i].data, frame.rest[i].size);
+}
+
+// The virtio-net header that says what `frame` still needs, as it leaves. num_buffers is left to the caller.
+[[nodiscard]] inline VnetHeader leaving_header(const Frame& frame) noexcept {
+  VnetHeader header;
+  const Needs& needs = frame.needs;
+  if (needs.offloads == 0) return header;
+  const auto tag = static_cast<std::uint16_t>(frame.tag_tpid != 0 ? vlan_tag_size : 0);
+  header.flags = vnet_needs_csum;
+  header.csum_start = static_cast<std::uint16_t>(needs.csum_start + tag);
+  header.csum_offset = needs.csum_offset;
+  if (needs.gso_size == 0) return header;
+  header.gso_size = needs.gso_size;
+  header.hdr_len = static_cast<std::uint16_t>(needs.header_size + tag);
+  if ((needs.offloads & offload_tso4) != 0) header.gso_type = vnet_gso_tcpv4;
+  if ((needs.offloads & offload_tso6) != 0) header.gso_type = vnet_gso_tcpv6;
+  if ((needs.offloads & (offload_uso4 | offload_uso6)) != 0) header.gso_type = vnet_gso_udp_l4;
+  if ((needs.offloads & offload_ecn) != 0) header.gso_type |= vnet_gso_ecn;
+  return header;
 }
 
 }  // namespace patchbay::dataplane

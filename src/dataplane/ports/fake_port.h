@@ -2,12 +2,16 @@
 //
 // Limits  frames_max frames each way, of at most frame_bytes; more are a mistake of the test.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "dataplane/frame/leaving.h"
+#include "dataplane/offload/needs.h"
 #include "dataplane/ports/port.h"
 
 namespace patchbay::dataplane {
@@ -15,24 +19,35 @@ namespace patchbay::dataplane {
 class FakePort final : public Port {
  public:
   static constexpr std::size_t frames_max = 256;
-  static constexpr std::size_t frame_bytes = 9216;
+  static constexpr std::size_t frame_bytes = frame_size_max;
   struct Bytes {
-    std::array<std::uint8_t, frame_bytes> data{};
+    std::uint8_t* data = nullptr;  // frame_bytes, of the port
     std::size_t size = 0;
+    VnetHeader header;      // what the frame needs
     std::uint16_t vid = 0;  // of a frame that was sent: the VLAN it left the switch in
     bool tagged = false;    // the tag that it leaves with, and what that says
     std::uint16_t tci = 0;
-    [[nodiscard]] std::string text() const { return {reinterpret_cast<const char*>(data.data()), size}; }
+    [[nodiscard]] std::string text() const { return {reinterpret_cast<const char*>(data), size}; }
   };
 
-  explicit FakePort(PortId id) : Port(id, -1), waiting_(frames_max), sent_(frames_max) {}
+  explicit FakePort(PortId id)
+      : Port(id, -1),
+        memory_(std::make_unique_for_overwrite<std::uint8_t[]>(2 * frames_max * frame_bytes)),
+        waiting_(frames_max),
+        sent_(frames_max) {
+    for (std::size_t i = 0; i < frames_max; ++i) {
+      waiting_[i].data = &memory_[2 * i * frame_bytes];
+      sent_[i].data = &memory_[(2 * i + 1) * frame_bytes];
+    }
+  }
 
-  // A frame that waits to be received; `tpid` and `tci` say that the kernel took a tag out of it.
-  void arrive(const std::string& bytes, std::uint16_t tpid = 0, std::uint16_t tci = 0) {
+  // A frame that waits to be received; `tpid` and `tci` say that the kernel took a tag out of it, `header` what it needs.
+  void arrive(const std::string& bytes, std::uint16_t tpid = 0, std::uint16_t tci = 0, VnetHeader header = {}) {
     if (waiting_count_ == frames_max || bytes.size() > frame_bytes) std::abort();
     Bytes& frame = waiting_[waiting_count_++];
-    std::memcpy(frame.data.data(), bytes.data(), bytes.size());
+    std::memcpy(frame.data, bytes.data(), bytes.size());
     frame.size = bytes.size();
+    frame.header = header;
     tags_[waiting_count_ - 1] = {tpid, tci};
   }
   // Frames that were sent out of the switch here, oldest first.
@@ -40,6 +55,8 @@ class FakePort final : public Port {
   void forget_sent() noexcept { sent_count_ = 0; }
   // How many more frames it takes before it is full.
   void set_room(std::size_t frames) noexcept { room_ = frames; }
+  void set_takes(Offloads offloads) noexcept { takes_ = offloads; }
+  [[nodiscard]] Offloads takes() const noexcept override { return takes_; }
   [[nodiscard]] std::size_t waiting() const noexcept { return waiting_count_ - next_; }
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override {
@@ -50,14 +67,14 @@ class FakePort final : public Port {
       frame = Frame{};
       frame.size = static_cast<std::uint32_t>(bytes.size);
       frame.head_size = static_cast<std::uint32_t>(std::min(bytes.size, head_size_max));
-      std::memcpy(burst.heads[count].data(), bytes.data.data(), frame.head_size);
+      std::memcpy(burst.heads[count].data(), bytes.data, frame.head_size);
       frame.head = burst.heads[count].data();
-      burst.segments[count][0] = {const_cast<std::uint8_t*>(bytes.data.data()) + frame.head_size,
-                                  frame.size - frame.head_size};
+      burst.segments[count][0] = {bytes.data + frame.head_size, frame.size - frame.head_size};
       frame.rest = burst.segments[count].data();
       frame.rest_count = frame.size > frame.head_size ? 1 : 0;
       frame.tag_tpid = tags_[next_ + count].tpid;
       frame.tag_tci = tags_[next_ + count].tci;
+      take_needs(frame, bytes.header, offload_all);
     }
     return count;
   }
@@ -71,12 +88,13 @@ class FakePort final : public Port {
       if (sent_count_ == frames_max) std::abort();
       Bytes& bytes = sent_[sent_count_++];
       const Frame& frame = frames[done];
-      std::memcpy(bytes.data.data(), frame.head, frame.head_size);
+      std::memcpy(bytes.data, frame.head, frame.head_size);
       bytes.size = frame.head_size;
       for (std::size_t i = 0; i < frame.rest_count; ++i) {
-        std::memcpy(bytes.data.data() + bytes.size, frame.rest[i].data, frame.rest[i].size);
+        std::memcpy(bytes.data + bytes.size, frame.rest[i].data, frame.rest[i].size);
         bytes.size += frame.rest[i].size;
       }
+      bytes.header = leaving_header(frame);
       bytes.vid = frame.vid;
       bytes.tagged = frame.tag_tpid != 0;
       bytes.tci = bytes.tagged ? frame.tag_tci : std::uint16_t{0};
@@ -95,6 +113,7 @@ class FakePort final : public Port {
     std::uint16_t tpid = 0;
     std::uint16_t tci = 0;
   };
+  std::unique_ptr<std::uint8_t[]> memory_;  // of all frames; pages are there once they are used
   std::vector<Bytes> waiting_;
   std::vector<Bytes> sent_;
   std::array<Tag, frames_max> tags_{};
@@ -102,6 +121,7 @@ class FakePort final : public Port {
   std::size_t next_ = 0;
   std::size_t sent_count_ = 0;
   std::size_t room_ = static_cast<std::size_t>(-1);
+  Offloads takes_ = 0;
 };
 
 }  // namespace patchbay::dataplane

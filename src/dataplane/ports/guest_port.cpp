@@ -178,6 +178,12 @@ std::size_t GuestPort::send(std::span<const Frame> frames) noexcept {
   return frames.size();
 }
 
+// The queues of this pass: they can be taken away from the worker until it ends, but not become others.
+Offloads GuestPort::takes() const noexcept {
+  const GuestQueues* const queues = usable();
+  return queues != nullptr ? queues->takes() : Offloads{0};
+}
+
 void GuestPort::flush(CallSignal& calls) noexcept {
   if (touched_ != nullptr) touched_->publish_deliveries(calls);
 }

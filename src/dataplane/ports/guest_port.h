@@ -38,6 +38,7 @@ class GuestPort final : public Port {
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
+  [[nodiscard]] Offloads takes() const noexcept override;
   void flush(CallSignal& calls) noexcept override;
   void settle(CallSignal& calls) noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "dataplane/frame/leaving.h"
+#include "dataplane/offload/needs.h"
 #include "dataplane/ports/interface.h"
 #include "model/vnic.h"
 
@@ -19,7 +20,10 @@ namespace patchbay::dataplane {
 namespace {
 
 constexpr std::size_t owner_size_max = 200;  // the kernel takes an alias of 255 bytes
-constexpr std::uint8_t no_offload[vnet_header_size_legacy] = {};
+
+// USO, which taps have since Linux 6.2; older headers do not name it.
+constexpr unsigned long tap_uso4 = 0x20;
+constexpr unsigned long tap_uso6 = 0x40;
 
 // Whether an earlier run left an interface of that name. One that is not ours is an error.
 Result<bool> is_left_by_us(const std::string& name) {
@@ -44,10 +48,17 @@ Result<UniqueFd> open_tap(const std::string& name) {
     }
     return fail(privileged_error("host vnic " + name + ": making its interface", errno, "CAP_NET_ADMIN"));
   }
-  if (ioctl(fd.get(), TUNSETOFFLOAD, 0UL) != 0) {
-    return fail(system_error("host vnic " + name + ": setting up its interface", errno));
-  }
   return fd;
+}
+
+// Switches on what the kernel's taps know; gives what that is.
+Result<Offloads> set_offloads(int fd, const std::string& name) {
+  constexpr unsigned long tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  if (ioctl(fd, TUNSETOFFLOAD, tcp | tap_uso4 | tap_uso6) == 0) return offload_all;
+  if (ioctl(fd, TUNSETOFFLOAD, tcp) == 0) {
+    return static_cast<Offloads>(offload_checksum | offload_tso4 | offload_tso6 | offload_ecn);
+  }
+  return fail(system_error("host vnic " + name + ": setting up its interface", errno));
 }
 
 }  // namespace
@@ -66,9 +77,12 @@ Result<std::unique_ptr<HostPort>> HostPort::open(PortId id, int fault_event_fd, 
   if (!left_by_us) return fail(left_by_us.error());
   auto fd = open_tap(config.name);
   if (!fd) return fail(fd.error());
+  const auto offloads = set_offloads(fd->get(), config.name);
+  if (!offloads) return fail(offloads.error());
   std::unique_ptr<HostPort> port(new HostPort(id, fault_event_fd));
   port->name_ = config.name;
   port->fd_ = std::move(*fd);
+  port->offloads_ = *offloads;
   const auto set_up = [&]() -> Result<void> {
     auto interface = Interface::open(config.name);
     if (!interface) return fail(interface.error());
@@ -100,14 +114,21 @@ void HostPort::release_interface() noexcept {
 
 bool HostPort::read_one(std::size_t place) noexcept {
   std::uint8_t header[vnet_header_size_legacy];
-  iovec parts[2] = {{header, sizeof header}, {buffer_.data() + place * frame_bytes, frame_bytes}};
+  iovec parts[2] = {{header, sizeof header}, {&buffer_[place * frame_size_max], frame_size_max}};
   const ssize_t size = readv(fd_.get(), parts, 2);
   if (size < static_cast<ssize_t>(sizeof header)) {
     readable_ = false;
     if (size < 0 && errno == EBADFD) set_fault(PortFault::device_gone);
     return false;
   }
+  std::memcpy(static_cast<void*>(&headers_[place]), header, sizeof header);
   sizes_[place] = static_cast<std::uint32_t>(size) - static_cast<std::uint32_t>(sizeof header);
+  // What is done here is not asked for again each time the frame comes again.
+  Frame frame;
+  frame.head = &buffer_[place * frame_size_max];
+  frame.head_size = frame.size = sizes_[place];
+  take_needs_of_kernel(frame, headers_[place]);
+  if (frame.action != Action::drop && frame.needs.offloads == 0) headers_[place] = {};
   return true;
 }
 
@@ -121,7 +142,7 @@ std::size_t HostPort::receive(Burst& burst) noexcept {
     frame = Frame{};
     // Decisions may move the head: each time a frame comes again it starts from what was read. A tag that was taken out
     // moved the addresses by four bytes, so the frame is judged from a copy of its first bytes.
-    std::uint8_t* const data = buffer_.data() + (first_ + i) * frame_bytes;
+    std::uint8_t* const data = &buffer_[(first_ + i) * frame_size_max];
     frame.size = sizes_[first_ + i];
     frame.head_size = std::min<std::uint32_t>(frame.size, head_size_max);
     std::memcpy(burst.heads[i].data(), data, frame.head_size);
@@ -131,6 +152,7 @@ std::size_t HostPort::receive(Burst& burst) noexcept {
       frame.rest = burst.segments[i].data();
       frame.rest_count = 1;
     }
+    take_needs(frame, headers_[first_ + i], offload_all);
   }
   return count_;
 }
@@ -144,7 +166,8 @@ std::size_t HostPort::send(std::span<const Frame> frames) noexcept {
   std::array<iovec, 1 + stretches_max> parts;
   for (const Frame& frame : frames) {
     std::size_t n = 0;
-    parts[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
+    VnetHeader header = leaving_header(frame);
+    parts[n++] = {&header, vnet_header_size_legacy};
     TagBytes tag;
     for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) {
       parts[n++] = {const_cast<std::uint8_t*>(data), size};

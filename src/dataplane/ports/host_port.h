@@ -4,15 +4,15 @@
 //         administrator gave it, when the daemon ends, and the next run takes it over; it has no carrier meanwhile.
 //         The alias also names the owner (the daemon's state directory): what a daemon that was killed between storing
 //         a deletion and removing the interface has left, the next run with the same state finds and removes.
-//         Frames carry virtio-net headers in both directions; no offload is switched on, so they say nothing yet.
+//         Frames carry virtio-net headers in both directions: the host leaves checksums and the cutting of large pieces to
+//         whoever needs it done, and takes both from others.
 //         Frames that were read but could not go on (the uplink is full) are kept and come again.
-// Limits  One read() a frame; frames up to frame_bytes.
+// Limits  One read() a frame; frames up to frame_size_max.
 // Threads open(), close_interface(): control. The rest: the worker.
 #pragma once
 #include <array>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -35,6 +35,7 @@ class HostPort final : public Port {
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
+  [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
   void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
@@ -42,16 +43,17 @@ class HostPort final : public Port {
   void detach() noexcept override;
 
  private:
-  HostPort(PortId id, int fault_event_fd) : Port(id, fault_event_fd), buffer_(burst_max * frame_bytes) {}
+  HostPort(PortId id, int fault_event_fd)
+      : Port(id, fault_event_fd), buffer_(std::make_unique_for_overwrite<std::uint8_t[]>(burst_max * frame_size_max)) {}
   [[nodiscard]] bool read_one(std::size_t place) noexcept;
-
-  static constexpr std::size_t frame_bytes = 9216;  // the largest MTU, Ethernet header and two tags, rounded up
 
   std::string name_;
   UniqueFd fd_;
   int epoll_fd_ = -1;
   bool readable_ = true;  // as far as known; the next read tells
-  std::vector<std::uint8_t> buffer_;
+  Offloads offloads_ = 0;
+  std::unique_ptr<std::uint8_t[]> buffer_;  // frame_size_max for each frame; its pages are there once they are used
+  std::array<VnetHeader, burst_max> headers_{};
   std::array<std::uint32_t, burst_max> sizes_{};  // of the frames in buffer_, oldest at first_
   std::size_t first_ = 0;
   std::size_t count_ = 0;

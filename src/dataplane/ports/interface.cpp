@@ -84,6 +84,18 @@ Result<std::uint32_t> Interface::mtu() const {
   return static_cast<std::uint32_t>(request.ifr_mtu);
 }
 
+Result<std::string> Interface::kind() const {
+  auto netlink = connect_netlink();
+  if (!netlink) return fail(netlink.error());
+  rtnl_link* found = nullptr;
+  if (rtnl_link_get_kernel(netlink->get(), index_, nullptr, &found) < 0) {
+    return fail(ErrorCode::not_found, "no network interface is called " + name_);
+  }
+  const NetlinkLink link(found);
+  const char* const kind = rtnl_link_get_type(link.get());
+  return std::string(kind == nullptr ? "" : kind);
+}
+
 Result<std::string> Interface::alias() const {
   auto netlink = connect_netlink();
   if (!netlink) return fail(netlink.error());

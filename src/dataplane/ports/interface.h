@@ -19,6 +19,8 @@ class Interface {
   [[nodiscard]] int index() const noexcept { return index_; }
   [[nodiscard]] std::uint16_t hardware_type() const noexcept { return hardware_type_; }  // ARPHRD_…
   [[nodiscard]] Result<std::uint32_t> mtu() const;
+  // What kind of virtual device it is, as the kernel calls it: "veth", "bridge"; empty for hardware.
+  [[nodiscard]] Result<std::string> kind() const;
   // The alias, a free text that stays with the interface: patchbay marks its own with it.
   [[nodiscard]] Result<std::string> alias() const;
 

@@ -8,12 +8,10 @@
 #include <cerrno>
 #include <cstring>
 
-#include "dataplane/offload/checksum.h"
+#include "dataplane/offload/needs.h"
 
 namespace patchbay::dataplane {
 namespace {
-
-constexpr std::uint8_t no_offload[vnet_header_size_legacy] = {};
 
 VnetHeader load_header(const std::uint8_t* at) noexcept {
   VnetHeader header;
@@ -41,48 +39,41 @@ bool PacketPort::slot_ready(std::uint32_t index) const noexcept {
 }
 
 std::size_t PacketPort::receive(Burst& burst) noexcept {
-  if (!segmenter_.done()) return cut(burst);
   std::size_t count = 0;
   while (count < burst_max && taken_slots_ < ring_slots) {
     const std::uint32_t index = (next_slot_ + taken_slots_) % ring_slots;
     if (!slot_ready(index) || !take_slot(*slot(index), burst, count)) break;
     ++taken_slots_;
-    if (!segmenter_.done()) {
-      complete(0);
-      return cut(burst);
-    }
   }
   return count;
 }
 
 bool PacketPort::take_slot(tpacket2_hdr& header, Burst& burst, std::size_t& count) noexcept {
   const std::uint32_t status = header.tp_status;
-  auto* const data = bytes_of(header);
-  VnetHeader vnet = load_header(data - vnet_header_size_legacy);
   const bool copied = (status & TP_STATUS_COPY) != 0;
-  const bool cut_short = header.tp_len > header.tp_snaplen && !copied;
-  const bool piece = !cut_short && (copied || vnet.gso_type != vnet_gso_none);
-  if (piece && count != 0) return false;  // frames of a cut piece fill bursts of their own
-
-  Frame& frame = burst.frames[count];
+  if (copied && copy_count_ == copies_max) return false;
+  VnetHeader vnet = load_header(bytes_of(header) - vnet_header_size_legacy);
+  std::span<std::uint8_t> bytes(bytes_of(header), header.tp_snaplen);
+  bool whole = header.tp_len <= header.tp_snaplen;
+  if (copied) {
+    const auto copy = read_copy(header, vnet);
+    whole = !copy.empty();
+    if (whole) bytes = copy;
+  }
+  Frame& frame = burst.frames[count++];
   frame = Frame{};
-  frame.head = data;
-  frame.head_size = header.tp_snaplen;
-  frame.size = header.tp_snaplen;
+  frame.head = bytes.data();
+  frame.head_size = static_cast<std::uint32_t>(bytes.size());
+  frame.size = frame.head_size;
   if ((status & TP_STATUS_VLAN_VALID) != 0) {
     frame.tag_tci = header.tp_vlan_tci;
     frame.tag_tpid = (status & TP_STATUS_VLAN_TPID_VALID) != 0 ? header.tp_vlan_tpid : tpid_8021q;
   }
-  if (cut_short) {
+  if (whole) {
+    take_needs_of_kernel(frame, vnet);
+  } else {
     drop(frame, DropReason::kernel_queue_full);
-  } else if (piece) {
-    take_piece(copied ? read_copy(header, vnet) : std::span(data, header.tp_snaplen), vnet, frame);
-    if (!segmenter_.done()) return true;
-  } else if ((vnet.flags & vnet_needs_csum) != 0 &&
-             !complete_checksum({data, frame.size}, vnet.csum_start, vnet.csum_offset)) {
-    drop(frame, DropReason::offload_unsupported);
   }
-  ++count;
   return true;
 }
 
@@ -90,9 +81,10 @@ bool PacketPort::take_slot(tpacket2_hdr& header, Burst& burst, std::size_t& coun
 // in between, for one. Copies that do not start as the slot does belong to slots that are gone.
 std::span<std::uint8_t> PacketPort::read_copy(const tpacket2_hdr& slot, VnetHeader& header) noexcept {
   constexpr unsigned reads_max = 4096;  // more than the queue holds
+  std::uint8_t* const copy = &copies_[copy_count_ * copy_size];
   for (unsigned i = 0; i < reads_max; ++i) {
     std::uint8_t header_bytes[vnet_header_size_legacy];
-    iovec parts[2] = {{header_bytes, sizeof header_bytes}, {scratch_.data(), scratch_.size()}};
+    iovec parts[2] = {{header_bytes, sizeof header_bytes}, {copy, copy_size}};
     msghdr message = {};
     message.msg_iov = parts;
     message.msg_iovlen = 2;
@@ -100,46 +92,17 @@ std::span<std::uint8_t> PacketPort::read_copy(const tpacket2_hdr& slot, VnetHead
     if (size < 0 && errno == EAGAIN) break;
     if (size != static_cast<ssize_t>(sizeof header_bytes + slot.tp_len)) continue;  // or an error, which is now read
     if ((message.msg_flags & MSG_TRUNC) != 0) continue;
-    if (std::memcmp(scratch_.data(), bytes_of(slot), slot.tp_snaplen) != 0) continue;
+    if (std::memcmp(copy, bytes_of(slot), slot.tp_snaplen) != 0) continue;
     header = load_header(header_bytes);
-    return {scratch_.data(), slot.tp_len};
+    ++copy_count_;
+    return {copy, slot.tp_len};
   }
   return {};
 }
 
-// A piece that asks for segmentation is cut; a frame that was only larger than its slot goes on as it is.
-void PacketPort::take_piece(std::span<std::uint8_t> piece, const VnetHeader& header, Frame& frame) noexcept {
-  if (piece.empty()) return drop(frame, DropReason::kernel_queue_full);
-  if (piece.data() != scratch_.data()) std::memcpy(scratch_.data(), piece.data(), piece.size());
-  const std::span<std::uint8_t> bytes(scratch_.data(), piece.size());
-  if (header.gso_type == vnet_gso_none) {
-    frame.head = bytes.data();
-    frame.head_size = static_cast<std::uint32_t>(bytes.size());
-    frame.size = frame.head_size;
-    if ((header.flags & vnet_needs_csum) != 0 && !complete_checksum(bytes, header.csum_start, header.csum_offset)) {
-      drop(frame, DropReason::offload_unsupported);
-    }
-    return;
-  }
-  piece_tpid_ = frame.tag_tpid;
-  piece_tci_ = frame.tag_tci;
-  if (!segmenter_.begin(bytes, header)) drop(frame, DropReason::offload_unsupported);
-}
-
-std::size_t PacketPort::cut(Burst& burst) noexcept {
-  std::size_t count = 0;
-  while (count < burst_max && !segmenter_.done()) {
-    Frame& frame = burst.frames[count];
-    segmenter_.next(frame, burst.heads[count], burst.segments[count][0]);
-    frame.tag_tpid = piece_tpid_;
-    frame.tag_tci = piece_tci_;
-    ++count;
-  }
-  return count;
-}
-
 // Frames from the wire never wait for anything, so all slots of the burst go back, whatever `count` is.
 void PacketPort::complete(std::size_t) noexcept {
+  copy_count_ = 0;
   for (; taken_slots_ != 0; --taken_slots_) {
     __atomic_store_n(&slot(next_slot_)->tp_status, std::uint32_t{TP_STATUS_KERNEL}, __ATOMIC_RELEASE);
     next_slot_ = (next_slot_ + 1) % ring_slots;
@@ -149,7 +112,8 @@ void PacketPort::complete(std::size_t) noexcept {
 void PacketPort::prepare_message(std::size_t i, const Frame& frame) noexcept {
   auto& iov = iovs_[i];
   std::size_t n = 0;
-  iov[n++] = {const_cast<std::uint8_t*>(no_offload), sizeof no_offload};
+  headers_[i] = leaving_header(frame);
+  iov[n++] = {&headers_[i], vnet_header_size_legacy};
   for_each_stretch(frame, tags_[i], [&](const std::uint8_t* data, std::uint32_t size) {
     iov[n++] = {const_cast<std::uint8_t*>(data), size};
   });
@@ -183,7 +147,7 @@ void PacketPort::set_full(bool full) noexcept {
 }
 
 bool PacketPort::prepare_sleep() noexcept {
-  return !segmenter_.done() || slot_ready(next_slot_);
+  return slot_ready(next_slot_);
 }
 
 void PacketPort::on_event(std::uint32_t events) noexcept {

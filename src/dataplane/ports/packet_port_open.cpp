@@ -40,10 +40,15 @@ Result<std::unique_ptr<PacketPort>> PacketPort::open(PortId id, int fault_event_
   }
   const auto mtu = interface->mtu();
   if (!mtu) return fail(mtu.error());
+  const auto kind = interface->kind();
+  if (!kind) return fail(kind.error());
   if (auto up = interface->set_up(); !up) return fail(up.error());
 
   std::unique_ptr<PacketPort> port(new PacketPort(id, fault_event_fd));
   port->if_index_ = interface->index();
+  constexpr Offloads kernels = offload_checksum | offload_tso4 | offload_tso6 | offload_ecn;
+  port->offloads_ = *kind == "veth" ? Offloads{0} : kernels;
+  port->copies_ = std::make_unique_for_overwrite<std::uint8_t[]>(copies_max * copy_size);
   if (auto opened = port->open_receive(nic, *mtu); !opened) return fail(opened.error());
   if (auto opened = port->open_transmit(nic); !opened) return fail(opened.error());
   return port;

@@ -2,11 +2,16 @@
 // allowed to us.
 #include "dataplane/ports/packet_port.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -14,6 +19,8 @@
 #include <vector>
 
 #include "base/byte_order.h"
+#include "dataplane/offload/needs.h"
+#include "tests/support/ip_frames.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -69,8 +76,8 @@ class PacketPortTest : public testing::Test {
   }
 
   struct Seen {
+    std::size_t pieces = 0;
     std::size_t payload = 0;
-    std::size_t ends = 0;
     std::size_t drops = 0;
     std::string tags;  // "101:A" and so on: each tag with the payload under it, once for each change
   };
@@ -93,12 +100,17 @@ class PacketPortTest : public testing::Test {
       ++seen.drops;
       return;
     }
-    if (frame.rest_count != 1) return;  // not ours: the kernel's own
+    if (frame.needs.gso_size == 0) return;  // not ours: the kernel's own
+    EXPECT_EQ(frame.needs.gso_size, 1448);
     const std::size_t tag = frame.tag_tpid != 0 ? 0 : vlan_tag_size;
+    EXPECT_EQ(frame.needs.header_size, 54 + tag);
+    EXPECT_EQ(frame.needs.csum_start, 34 + tag);
     const auto vid = frame.tag_tpid != 0 ? frame.tag_tci : load_be16(frame.head + 14);
-    seen.payload += frame.rest[0].size;
-    if ((frame.head[47 + tag] & 1) != 0) ++seen.ends;
-    const std::string label = std::to_string(vid) + ":" + static_cast<char>(frame.rest[0].data[0]);
+    ++seen.pieces;
+    seen.payload += frame.size - frame.needs.header_size;
+    const auto* const payload = frame.head + frame.needs.header_size;
+    for (std::size_t i = frame.needs.header_size; i < frame.size; ++i) ASSERT_EQ(frame.head[i], *payload);
+    const std::string label = std::to_string(vid) + ":" + static_cast<char>(*payload);
     if (!seen.tags.ends_with(label)) seen.tags += (seen.tags.empty() ? "" : " ") + label;
   }
 
@@ -108,11 +120,11 @@ class PacketPortTest : public testing::Test {
   Burst burst_;
 };
 
-TEST_F(PacketPortTest, cuts_large_pieces_that_do_not_fit_the_ring) {
+TEST_F(PacketPortTest, takes_large_pieces_that_do_not_fit_the_ring) {
   for (int i = 0; i < 20; ++i) send_piece(101, 'A', 60000);
   const Seen seen = drain();
   EXPECT_EQ(seen.payload, 20U * 60000);
-  EXPECT_EQ(seen.ends, 20U);
+  EXPECT_EQ(seen.pieces, 20U);
   EXPECT_EQ(seen.tags, "101:A");
 }
 
@@ -138,7 +150,110 @@ TEST_F(PacketPortTest, drops_whole_pieces_when_the_queue_is_full) {
   const Seen seen = drain();
   EXPECT_GT(seen.drops, 0U);
   EXPECT_EQ(seen.payload, (pieces - seen.drops) * 60000) << "what was not dropped is whole";
-  EXPECT_EQ(seen.ends, pieces - seen.drops) << "no stream ends early";
+  EXPECT_EQ(seen.pieces, pieces - seen.drops);
+}
+
+// ---- Sending --------------------------------------------------------------------------------------------------------
+
+// A NIC of which this program is the wire: a tap, with or without hardware that cuts pieces and completes checksums.
+class Tap {
+ public:
+  explicit Tap(unsigned long offloads) : fd_(::open("/dev/net/tun", O_RDWR | O_NONBLOCK)) {
+    ifreq request = {};
+    std::memcpy(request.ifr_name, "nic1", 5);
+    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    usable_ = fd_ && ioctl(fd_.get(), TUNSETIFF, &request) == 0 && ioctl(fd_.get(), TUNSETOFFLOAD, offloads) == 0;
+  }
+  [[nodiscard]] bool usable() const { return usable_; }
+  struct Got {
+    VnetHeader header;
+    std::string bytes;
+  };
+  // The next frame of TCP over IPv4 with our addresses, within 5 s.
+  Got receive() {
+    for (int i = 0; i < 500; ++i) {
+      std::string bytes(70000, '\0');
+      const ssize_t size = read(fd_.get(), bytes.data(), bytes.size());
+      if (size < 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        continue;
+      }
+      Got got;
+      std::memcpy(static_cast<void*>(&got.header), bytes.data(), vnet_header_size_legacy);
+      got.bytes = bytes.substr(vnet_header_size_legacy, static_cast<std::size_t>(size) - vnet_header_size_legacy);
+      if (got.bytes.starts_with(test::mac_bytes("02:00:00:00:00:02"))) return got;
+    }
+    ADD_FAILURE() << "nothing came";
+    return {};
+  }
+
+ private:
+  UniqueFd fd_;
+  bool usable_ = false;
+};
+
+// Lays `piece` out as a guest's: its first bytes apart, the rest in stretches.
+struct Laid {
+  Laid(const test::IpFrame& piece, std::uint16_t gso_size, std::uint16_t vid) : bytes(piece.bytes(false)) {
+    frame.head = reinterpret_cast<std::uint8_t*>(bytes.data());
+    frame.head_size = static_cast<std::uint32_t>(std::min(bytes.size(), head_size_max));
+    frame.size = static_cast<std::uint32_t>(bytes.size());
+    for (std::size_t at = frame.head_size; at < bytes.size(); at += 4000) {
+      rest.push_back({frame.head + at, static_cast<std::uint32_t>(std::min<std::size_t>(4000, bytes.size() - at))});
+    }
+    frame.rest = rest.data();
+    frame.rest_count = static_cast<std::uint16_t>(rest.size());
+    take_needs(frame, piece.header(gso_size), offload_all);
+    if (vid != 0) frame.tag_tpid = tpid_8021q;
+    frame.tag_tci = vid;
+  }
+  std::string bytes;
+  std::vector<Segment> rest;
+  Frame frame;
+};
+
+test::IpFrame tagged(test::IpFrame frame, std::uint16_t vid) {
+  if (vid != 0) frame.tags = test::tag(vid);
+  return frame;
+}
+
+TEST_F(PacketPortTest, leaves_to_the_kernel_what_a_frame_needs_with_and_without_a_tag) {
+  constexpr unsigned long hardware = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  for (const unsigned long offloads : {hardware, 0UL}) {
+    Tap tap(offloads);
+    if (!tap.usable()) GTEST_SKIP() << "no taps here: " << std::strerror(errno);
+    auto opened = PacketPort::open(PortId{2}, event_.get(), "nic1");
+    ASSERT_TRUE(opened) << opened.error().message;
+    PacketPort& port = **opened;
+    EXPECT_EQ(port.takes(), offload_checksum | offload_tso4 | offload_tso6 | offload_ecn);
+    for (const std::uint16_t vid : {std::uint16_t{0}, std::uint16_t{101}}) {
+      for (const bool ipv6 : {false, true}) {
+        for (const std::uint16_t gso_size : {std::uint16_t{0}, std::uint16_t{1448}}) {
+          SCOPED_TRACE(testing::Message() << offloads << " vid " << vid << " ipv6 " << ipv6 << " gso " << gso_size);
+          const test::IpFrame piece{.ipv6 = ipv6, .flags = 0x19, .payload = test::pattern(gso_size == 0 ? 777 : 60001)};
+          Laid laid(piece, gso_size, vid);
+          ASSERT_EQ(port.send({&laid.frame, 1}), 1U);
+          ASSERT_EQ(port.counters().drops[static_cast<std::size_t>(DropReason::uplink_refused)], 0U);
+          if (offloads != 0) {
+            const Tap::Got got = tap.receive();
+            EXPECT_EQ(got.bytes, tagged(piece, vid).bytes(false));
+            EXPECT_EQ(got.header.gso_size, gso_size);
+            EXPECT_EQ(got.header.csum_start, piece.header().csum_start + (vid != 0 ? 4 : 0));
+            continue;
+          }
+          const std::size_t parts = gso_size == 0 ? 1 : piece.parts(gso_size);
+          for (std::size_t i = 0; i < parts; ++i) {
+            const auto part = tagged(gso_size == 0 ? piece : piece.part(i, gso_size), vid);
+            EXPECT_EQ(tap.receive().bytes, part.bytes()) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(PacketPortTest, leaves_nothing_to_a_veth) {
+  EXPECT_EQ(port_->takes(), 0);
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 //
 // Theory  A worker calls receive(), decides what becomes of the burst, hands frames to the send() of other ports, and
 //         then tells complete() how many of the burst are done with. Frames that are not done (the uplink is full) come
-//         again with the next receive(). flush() ends a pass: what was written is shown to the other side.
+//         again with the next receive(). flush() ends a pass: what was written is shown to the other side. Frames that
+//         need more than takes() says are finished before send().
 // States  closed -> attached (its descriptors are watched by a worker; it is in the layout) -> closed.
 // Threads receive() to on_event(): the worker that owns the port. attach(), detach(), fault(), counters(): control.
 #pragma once
@@ -43,6 +44,8 @@ class Port {
   virtual void complete(std::size_t count) noexcept = 0;
   // Takes frames for the other side, in order, and counts each as sent or dropped. Fewer than all: full(), try later.
   [[nodiscard]] virtual std::size_t send(std::span<const Frame> frames) noexcept = 0;
+  // What frames given to send() may still need: the other side does it.
+  [[nodiscard]] virtual Offloads takes() const noexcept { return 0; }
   // The end of a pass: what was sent may be seen. When that is so at all ports, what was received is given back.
   virtual void flush(CallSignal& calls) noexcept = 0;
   virtual void settle(CallSignal& calls) noexcept { static_cast<void>(calls); }
@@ -76,9 +79,12 @@ class Port {
   }
   void note_refused_source(std::uint64_t mac) noexcept { refused_source_.store(mac, std::memory_order_relaxed); }
   void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
+  void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
 
-  // Frames of this port wait because the uplink is full. The worker's own note.
+  // The worker's own notes. Frames of this port wait because the uplink is full; and how many of the frames that the first
+  // of them, a large piece, is cut into have left already.
   bool stalled = false;
+  std::uint32_t cut_sent = 0;
 
  protected:
   // Notes a fault and tells control, once until clear_fault().
@@ -93,7 +99,7 @@ class Port {
   const PortId id_;
   const int fault_event_fd_;
   std::atomic<PortFault> fault_ = PortFault::none;
-  Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_;
+  Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_, cut_frames_;
   std::array<Counter, drop_reason_count> drops_;
   std::atomic<std::uint64_t> refused_source_ = 0;  // 0: none yet
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "dataplane/frame/leaving.h"
+#include "dataplane/offload/needs.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -13,6 +14,51 @@ constexpr std::size_t from_guest_index = 1;
 
 bool complete(const Vring& ring) noexcept {
   return ring.size != 0 && ring.enabled && ring.kick_fd >= 0 && ring.desc_address != 0;
+}
+
+struct FeatureOffload {
+  std::uint64_t feature;
+  Offloads offloads;
+};
+
+Offloads offloads_of(std::uint64_t features, std::span<const FeatureOffload> table) noexcept {
+  Offloads offloads = 0;
+  for (const auto& row : table) {
+    if ((features & row.feature) != 0) offloads |= row.offloads;
+  }
+  // Without checksums there is nothing else (VIRTIO 1.2, 5.1.3.1).
+  return (offloads & offload_checksum) != 0 ? offloads : Offloads{0};
+}
+
+Offloads asks_of(std::uint64_t features) noexcept {
+  constexpr FeatureOffload table[] = {{virtio_net_f_csum, offload_checksum},
+                                      {virtio_net_f_host_tso4, offload_tso4},
+                                      {virtio_net_f_host_tso6, offload_tso6},
+                                      {virtio_net_f_host_ecn, offload_ecn},
+                                      {virtio_net_f_host_uso, offload_uso4 | offload_uso6}};
+  return offloads_of(features, table);
+}
+
+Offloads takes_of(std::uint64_t features) noexcept {
+  constexpr FeatureOffload table[] = {
+      {virtio_net_f_guest_csum, offload_checksum}, {virtio_net_f_guest_tso4, offload_tso4},
+      {virtio_net_f_guest_tso6, offload_tso6},     {virtio_net_f_guest_ecn, offload_ecn},
+      {virtio_net_f_guest_uso4, offload_uso4},     {virtio_net_f_guest_uso6, offload_uso6}};
+  return offloads_of(features, table);
+}
+
+// Copies the first `size` bytes behind segments[at], and takes them away from there: `at` moves on.
+void take_bytes(std::span<Segment> segments, std::size_t& at, std::uint8_t* to, std::uint32_t size) noexcept {
+  while (size != 0) {
+    Segment& segment = segments[at];
+    const std::uint32_t part = std::min(size, segment.size);
+    std::memcpy(to, segment.data, part);
+    to += part;
+    size -= part;
+    segment.data += part;
+    segment.size -= part;
+    if (segment.size == 0) ++at;
+  }
 }
 
 // Where the next byte goes, over a list of segments.
@@ -74,6 +120,8 @@ Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link, 
   }
   queues->call_to_guest_ = link.rings[to_guest_index].call_fd;
   queues->call_from_guest_ = link.rings[from_guest_index].call_fd;
+  queues->asks_ = asks_of(link.features);
+  queues->takes_ = takes_of(link.features);
   queues->mergeable_ = (link.features & virtio_net_f_mrg_rxbuf) != 0;
   const bool modern = (link.features & virtio_f_version_1) != 0;
   queues->header_size_ = modern || queues->mergeable_ ? vnet_header_size : vnet_header_size_legacy;
@@ -126,29 +174,19 @@ void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>
   const std::uint64_t size = chain.size_bytes - header_size_;
   if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
   if (size > frame_size_max) return drop(frame, DropReason::oversize);
-  // The virtio-net header is skipped unread: no offload was negotiated that would make it say anything.
+  VnetHeader header;
+  std::uint8_t header_bytes[vnet_header_size] = {};
   std::size_t at = 0;
-  std::uint32_t skip = header_size_;
-  while (skip >= segments[at].size) skip -= segments[at++].size;
-  segments[at].data += skip;
-  segments[at].size -= skip;
-
+  take_bytes(segments, at, header_bytes, header_size_);
+  std::memcpy(&header, header_bytes, sizeof header_bytes);
   const auto head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
-  std::uint32_t copied = 0;
-  while (copied < head_size) {
-    Segment& segment = segments[at];
-    const std::uint32_t part = std::min(head_size - copied, segment.size);
-    std::memcpy(head.data() + copied, segment.data, part);
-    copied += part;
-    segment.data += part;
-    segment.size -= part;
-    if (segment.size == 0) ++at;
-  }
+  take_bytes(segments, at, head.data(), head_size);
   frame.head = head.data();
   frame.head_size = head_size;
   frame.size = static_cast<std::uint32_t>(size);
   frame.rest = segments.data() + at;
   frame.rest_count = static_cast<std::uint16_t>(chain.segment_count - at);
+  if (((header.flags & vnet_needs_csum) | header.gso_type) != 0) take_needs(frame, header, asks_);
 }
 
 void GuestQueues::give_back(std::size_t count) noexcept {
@@ -202,7 +240,7 @@ Put GuestQueues::put_into(Kind& ring, const Frame& frame) noexcept {
 }
 
 void GuestQueues::write(const Frame& frame) noexcept {
-  VnetHeader header;
+  VnetHeader header = leaving_header(frame);
   header.num_buffers = static_cast<std::uint16_t>(chain_count_);
   std::uint8_t header_bytes[vnet_header_size];
   std::memcpy(header_bytes, &header, sizeof header_bytes);

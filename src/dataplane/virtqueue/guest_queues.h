@@ -5,6 +5,8 @@
 //         ring they came in. put() writes a frame's head and then its rest straight into the receiver's buffers: the
 //         only copy the rest ever sees. Whether rings are split or packed is asked once a burst, or once a frame that is
 //         put: what works on them is written once, for both kinds.
+//         The virtio-net header in front of a frame is read once, too, and only what the frame itself agrees to is taken
+//         over (offload/needs.h); put() writes one that says what is still to be done.
 // Limits  burst_max frames a take(); segments_max descriptors a chain; segments_max receive descriptors a frame.
 // Threads The worker that owns the vnic.
 #pragma once
@@ -72,6 +74,8 @@ class GuestQueues {
     return from_guest_ && from_guest_.with([](auto& ring) { return ring.available() != 0; });
   }
 
+  // What the guest does by itself with frames that need it. put() must be given no frame that needs more.
+  [[nodiscard]] Offloads takes() const noexcept { return takes_; }
   // Writes `frame` into the guest's next receive buffers.
   [[nodiscard]] Put put(const Frame& frame) noexcept;
   // Show the guest what put() did, and what give_back() did, and call it where it asked for that. Returns last, after
@@ -130,6 +134,8 @@ class GuestQueues {
   int call_to_guest_ = -1;
   int call_from_guest_ = -1;
   std::uint32_t header_size_ = 0;  // of the virtio-net header in front of each frame
+  Offloads asks_ = 0;              // what the guest may leave to us
+  Offloads takes_ = 0;
   bool mergeable_ = false;
   bool greeting_due_ = true;
   std::array<ChainId, burst_max> taken_{};  // by the last take()

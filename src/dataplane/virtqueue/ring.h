@@ -14,13 +14,24 @@ namespace patchbay::dataplane {
 inline constexpr std::uint64_t feature_bit(unsigned bit) noexcept {
   return std::uint64_t{1} << bit;
 }
+inline constexpr std::uint64_t virtio_net_f_csum = feature_bit(0);        // the guest may leave checksums to us,
+inline constexpr std::uint64_t virtio_net_f_guest_csum = feature_bit(1);  // and takes frames without them
 inline constexpr std::uint64_t virtio_net_f_mtu = feature_bit(3);
+inline constexpr std::uint64_t virtio_net_f_guest_tso4 = feature_bit(7);
+inline constexpr std::uint64_t virtio_net_f_guest_tso6 = feature_bit(8);
+inline constexpr std::uint64_t virtio_net_f_guest_ecn = feature_bit(9);
+inline constexpr std::uint64_t virtio_net_f_host_tso4 = feature_bit(11);
+inline constexpr std::uint64_t virtio_net_f_host_tso6 = feature_bit(12);
+inline constexpr std::uint64_t virtio_net_f_host_ecn = feature_bit(13);
 inline constexpr std::uint64_t virtio_net_f_mrg_rxbuf = feature_bit(15);
 inline constexpr std::uint64_t virtio_ring_f_indirect_desc = feature_bit(28);
 inline constexpr std::uint64_t virtio_ring_f_event_idx = feature_bit(29);
 inline constexpr std::uint64_t virtio_f_version_1 = feature_bit(32);
 inline constexpr std::uint64_t virtio_f_ring_packed = feature_bit(34);
 inline constexpr std::uint64_t virtio_f_in_order = feature_bit(35);
+inline constexpr std::uint64_t virtio_net_f_guest_uso4 = feature_bit(54);
+inline constexpr std::uint64_t virtio_net_f_guest_uso6 = feature_bit(55);
+inline constexpr std::uint64_t virtio_net_f_host_uso = feature_bit(56);
 
 // Flags of a descriptor, in both kinds.
 inline constexpr std::uint16_t desc_f_next = 1;

@@ -15,6 +15,7 @@
 #include "base/byte_order.h"
 #include "dataplane/forwarding/classify.h"
 #include "dataplane/forwarding/forward.h"
+#include "dataplane/offload/checksum.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -145,7 +146,10 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   if (held_up(snapshot, entry)) return 0;
   const std::size_t count = port.receive(burst_);
   port.stalled = false;
-  if (count == 0) return 0;
+  if (count == 0) {
+    port.cut_sent = 0;  // what waited is gone
+    return 0;
+  }
   const std::span frames(burst_.frames.data(), count);
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   forwarding::classify(frames, entry.rule, table);
@@ -161,6 +165,7 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
 }
 
 std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_t count) noexcept {
+  Port& from = *snapshot.entries[ingress].port;
   std::size_t at = 0;
   while (at < count) {
     const Frame& frame = burst_.frames[at];
@@ -168,46 +173,91 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
       const std::size_t begin = at;
       while (at < count && burst_.frames[at].action == Action::unicast && burst_.frames[at].target == frame.target)
         ++at;
-      const std::size_t sent = send_run(snapshot, begin, at - begin);
+      const std::size_t sent = send_run(snapshot, from, begin, at - begin);
       if (sent < at - begin) return begin + sent;
     } else if (frame.action == Action::flood || frame.action == Action::flood_unknown) {
       if (!flood(snapshot, ingress, at)) return at;
       ++at;
     } else {
-      Port& port = *snapshot.entries[ingress].port;
-      port.count_drop(frame.reason);
-      if (frame.reason == DropReason::source_mac) port.note_refused_source(load_be48(frame.head + 6));
+      from.count_drop(frame.reason);
+      if (frame.reason == DropReason::source_mac) from.note_refused_source(load_be48(frame.head + 6));
       ++at;
     }
   }
   return count;
 }
 
-std::size_t Worker::send_run(const Snapshot& snapshot, std::size_t begin, std::size_t count) noexcept {
+std::size_t Worker::send_run(const Snapshot& snapshot, Port& from, std::size_t begin, std::size_t count) noexcept {
   const Snapshot::Entry& egress = snapshot.entries[burst_.frames[begin].target];
   const auto frames = std::span(burst_.frames).subspan(begin, count);
-  for (Frame& frame : frames) forwarding::set_egress_tag(frame, egress.rule);
-  return egress.port->send(frames);
+  Offloads needed = 0;
+  for (Frame& frame : frames) {
+    forwarding::set_egress_tag(frame, egress.rule);
+    needed |= frame.needs.offloads;
+  }
+  return needed == 0 ? egress.port->send(frames) : finish_and_send(from, *egress.port, frames);
 }
 
-bool Worker::send_copy(const Snapshot& snapshot, PortIndex target, Frame& frame) noexcept {
+bool Worker::send_copy(const Snapshot& snapshot, Port& from, PortIndex target, Frame& frame) noexcept {
   const Snapshot::Entry& egress = snapshot.entries[target];
   forwarding::set_egress_tag(frame, egress.rule);
-  return egress.port->send(std::span<const Frame>(&frame, 1)) != 0;
+  return finish_and_send(from, *egress.port, {&frame, 1}) != 0;
+}
+
+// A checksum is completed in the frame itself, which is then whole for everybody; a piece is cut beside it.
+std::size_t Worker::finish_and_send(Port& from, Port& to, std::span<Frame> frames) noexcept {
+  const auto left = static_cast<Offloads>(~to.takes());
+  for (Frame& frame : frames) {
+    if ((frame.needs.offloads & left) != 0 && frame.needs.gso_size == 0) complete_checksum(frame);
+  }
+  const auto is_cut = [left](const Frame& frame) { return (frame.needs.offloads & left) != 0; };
+  std::size_t done = 0;
+  while (done < frames.size()) {
+    std::size_t end = done;
+    while (end < frames.size() && !is_cut(frames[end])) ++end;
+    if (end != done) {
+      done += to.send(frames.subspan(done, end - done));
+      if (done < end) return done;
+    }
+    if (end == frames.size()) break;
+    if (!cut_and_send(from, to, frames[done])) return done;
+    ++done;
+  }
+  return done;
+}
+
+bool Worker::cut_and_send(Port& from, Port& to, const Frame& piece) noexcept {
+  // Only what waits first can have left in part.
+  if (&piece != burst_.frames.data()) from.cut_sent = 0;
+  segmenter_.begin(piece, from.cut_sent);
+  while (!segmenter_.done()) {
+    std::size_t count = 0;
+    for (; count < burst_max && !segmenter_.done(); ++count) {
+      segmenter_.next(cut_.frames[count], cut_.heads[count], cut_.segments[count]);
+    }
+    const std::size_t sent = to.send(std::span(cut_.frames).first(count));
+    const bool whole = sent == count && segmenter_.done();
+    to.count_cut_frames(whole ? sent - 1 : sent);
+    from.cut_sent += static_cast<std::uint32_t>(sent);
+    if (sent < count) return false;
+  }
+  from.cut_sent = 0;
+  return true;
 }
 
 bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) noexcept {
   const forwarding::SwitchTable& table = snapshot.switches[snapshot.entries[ingress].switch_index];
+  Port& from = *snapshot.entries[ingress].port;
   Frame& frame = burst_.frames[at];
   std::uint64_t deliveries = 0;
   // The uplink first: if it is full the frame waits as a whole, and no vnic gets it twice.
   if (const auto uplink = table.uplink(); uplink && *uplink != ingress) {
-    if (!send_copy(snapshot, *uplink, frame)) return false;
+    if (!send_copy(snapshot, from, *uplink, frame)) return false;
     ++deliveries;
   }
   const auto deliver = [&](PortIndex member) {
     if (member == ingress) return;
-    static_cast<void>(send_copy(snapshot, member, frame));  // vnics take or drop, they never hold up
+    static_cast<void>(send_copy(snapshot, from, member, frame));  // vnics take or drop, they never hold up
     ++deliveries;
   };
   if (frame.action == Action::flood) {
@@ -220,11 +270,10 @@ bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) 
       if (member.vlans.hears(frame.vid)) deliver(member.port);
     }
   }
-  Port& port = *snapshot.entries[ingress].port;
   if (deliveries == 0) {
-    port.count_drop(DropReason::no_destination);
+    from.count_drop(DropReason::no_destination);
   } else {
-    port.count_flood_copies(deliveries - 1);
+    from.count_flood_copies(deliveries - 1);
   }
   return true;
 }

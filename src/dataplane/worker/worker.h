@@ -3,7 +3,9 @@
 // Theory  poll_once() is one pass over all ports: receive, classify, learn, forward, send; then flush. A pass uses one
 //         snapshot. After a few passes without a frame the worker asks every port to wake it, looks once more, and
 //         sleeps on their descriptors; while it sleeps it is offline for grace periods. No timers.
-// Limits  burst_max frames a port and pass.
+//         A frame that needs more than its way out can do is finished here, in software: for each way out by itself, so
+//         that a flooded one is right for all of them.
+// Limits  burst_max frames a port and pass, and the frames that those are cut into (frames_cut_max a piece).
 // Threads start(), stop(), publish(), wake(), stats(): control. poll_once() and sleep(): the worker's own.
 #pragma once
 #include <atomic>
@@ -16,6 +18,7 @@
 #include "dataplane/dataplane.h"
 #include "dataplane/dpdk/rcu.h"
 #include "dataplane/frame/frame.h"
+#include "dataplane/offload/segmenter.h"
 #include "dataplane/worker/snapshot.h"
 
 namespace patchbay::dataplane {
@@ -47,8 +50,13 @@ class Worker {
   [[nodiscard]] std::size_t poll_port(const Snapshot& snapshot, forwarding::PortIndex index) noexcept;
   // Hands the burst on; the number of its frames that are done with, which is all of them unless the uplink is full.
   [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t count) noexcept;
-  [[nodiscard]] std::size_t send_run(const Snapshot& snapshot, std::size_t begin, std::size_t count) noexcept;
-  [[nodiscard]] bool send_copy(const Snapshot& snapshot, forwarding::PortIndex target, Frame& frame) noexcept;
+  [[nodiscard]] std::size_t send_run(const Snapshot& snapshot, Port& from, std::size_t begin,
+                                     std::size_t count) noexcept;
+  [[nodiscard]] bool send_copy(const Snapshot& snapshot, Port& from, forwarding::PortIndex target,
+                               Frame& frame) noexcept;
+  // Sends frames that came from `from` through `to`, finished as far as `to` needs it; the number of those done with.
+  [[nodiscard]] std::size_t finish_and_send(Port& from, Port& to, std::span<Frame> frames) noexcept;
+  [[nodiscard]] bool cut_and_send(Port& from, Port& to, const Frame& piece) noexcept;
   [[nodiscard]] bool flood(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t at) noexcept;
   // The port's frames wait for an uplink that is still full.
   [[nodiscard]] static bool held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept;
@@ -66,6 +74,8 @@ class Worker {
   std::atomic<bool> stop_ = false;
   std::atomic<const Snapshot*> snapshot_ = nullptr;  // control writes, the worker reads
   Burst burst_;
+  Burst cut_;  // frames of the piece that is being cut
+  Segmenter segmenter_;
   forwarding::Seconds now_ = 0;  // of this pass
   std::size_t first_ = 0;        // the port at which the last pass started
   Counter busy_cycles_, idle_cycles_, frames_, sleeps_;
