@@ -183,7 +183,8 @@ def check_host(host, api, wanted):
     for name in guests:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(os.path.join(vhost, f"{name}.sock"))
-    assert set(os.listdir(host.run_dir)) == {"api.sock", "lock", "vhost"}
+    assert set(os.listdir(host.run_dir)) == {"api.sock", "lock", "rings", "vhost"}
+    assert set(os.listdir(os.path.join(host.run_dir, "rings"))) == guests
 
     def settled():
         shown = api.ask("GET", "/v1/show")[1]

@@ -116,13 +116,13 @@ Result<void> HostService::start() {
   return {};
 }
 
-// What a daemon that was killed left in the middle of a change: interfaces and sockets of vnics that are not stored any
-// more. Not being able to is no reason not to start.
+// What a daemon that was killed left in the middle of a change: interfaces, sockets and ring positions of vnics that are
+// not stored any more. Not being able to is no reason not to start.
 void HostService::remove_leftovers() {
   std::set<std::string> wanted;
-  for (const auto& [name, vnic] : state_.host.vnics) {
-    if (vnic.kind == model::VnicKind::host) wanted.insert(name);
-  }
+  std::set<std::string> guests;
+  for (const auto& [name, vnic] : state_.host.vnics)
+    (vnic.kind == model::VnicKind::host ? wanted : guests).insert(name);
   const auto removed = dataplane_.remove_left_host_interfaces(wanted);
   if (!removed) {
     spdlog::warn("{}", removed.error().message);
@@ -130,6 +130,11 @@ void HostService::remove_leftovers() {
     spdlog::warn("removed interfaces of deleted host vnics that an earlier run left: {}", fmt::join(*removed, ", "));
   }
   vhost_user::remove_dead_sockets(config_.run_dir + "/vhost");
+  std::error_code ignored;
+  for (std::filesystem::directory_iterator at(config_.run_dir + "/rings", ignored), end; at != end;
+       at.increment(ignored)) {
+    if (!guests.contains(at->path().filename().string())) std::filesystem::remove(at->path(), ignored);
+  }
 }
 
 // ---- Changes --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "model/name.h"
 #include "tests/support/host_service_fixture.h"
@@ -95,7 +96,12 @@ TEST_F(HostServiceTest, clears_away_what_a_killed_daemon_left_and_keeps_what_is_
   address.sun_family = AF_UNIX;
   socket_of("gone").copy(address.sun_path, sizeof address.sun_path - 1);
   ASSERT_EQ(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const std::string positions = run_path + "/rings/";
+  std::filesystem::create_directory(positions);
+  for (const char* const name : {"gone", "mgmt", "vm1"}) std::ofstream(positions + name) << "positions";
   start();
+  EXPECT_TRUE(std::filesystem::exists(positions + "vm1"));
+  EXPECT_FALSE(std::filesystem::exists(positions + "gone") || std::filesystem::exists(positions + "mgmt"));
   EXPECT_EQ(dataplane.left_interfaces, (Lines{"mgmt"}));
   EXPECT_FALSE(std::filesystem::exists(socket_of("gone")));
 }
