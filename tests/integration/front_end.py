@@ -198,5 +198,7 @@ class FrontEnd:
             left = end - time.monotonic()
             if frames or left <= 0:
                 return frames
-            if select.select([self.call[0]], [], [], left)[0]:
+            calls = select.poll()  # select() knows no descriptor above 1023
+            calls.register(self.call[0], select.POLLIN)
+            if calls.poll(left * 1000):
                 os.eventfd_read(self.call[0])  # also the first call, which comes with no frame
