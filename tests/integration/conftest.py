@@ -72,15 +72,20 @@ class Host:
         wirings.clear(self.daemon)
 
 
-def settled(host):
-    """`show --json` without what moves by itself, and the interfaces and sockets that stand for vnics."""
-    shown = host.json("show")
+def at_rest(shown):
+    """What `show --json` says, without what moves by itself: counters and workers."""
     del shown["workers"]
     for vnic in shown["vnics"]:
         del vnic["counters"], vnic["buffer"]
     for switch in shown["switches"]:
         if switch["uplink"]:
             del switch["uplink"]["counters"]
+    return shown
+
+
+def settled(host):
+    """`show --json` at rest, and the interfaces and sockets that stand for vnics."""
+    shown = at_rest(host.json("show"))
     files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(host.run_dir) for name in names)
     return shown, files, host.netns.run("ls", "/sys/class/net").stdout
 

@@ -12,8 +12,8 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self.path)  # waits while the daemon's queue is full; with a time limit it would give up
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 class Rest:

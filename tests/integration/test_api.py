@@ -1,7 +1,6 @@
 """The REST API of a running patchbayd against its own description: every answer fits openapi.yaml, every refusal is a
 sentence with a code, and what was refused changed nothing."""
 
-import http.client
 import json
 import os
 import re
@@ -10,23 +9,14 @@ import socket
 import jsonschema
 import pytest
 import yaml
+from conftest import at_rest
 from lab.daemon import program
 from lab.proc import wait_until
+from rest import UnixConnection
 
 NIC = "nic0"
 MAC = "02:00:00:00:00:51"
 LONG = "x" * 5000
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=20)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def as_json_schema(node):
@@ -104,18 +94,6 @@ def lan(host, api):
 def is_up(api):
     return (api.ask("GET", "/v1/switches/lan")[1]["uplink"]["state"] == "up"
             and api.ask("GET", "/v1/vnics/mgmt")[1]["state"] == "up")
-
-
-def settled(api):
-    """The host without what moves by itself: counters and workers."""
-    shown = api.ask("GET", "/v1/show")[1]
-    del shown["workers"]
-    for vnic in shown["vnics"]:
-        del vnic["counters"], vnic["buffer"]
-    for switch in shown["switches"]:
-        if switch["uplink"]:
-            del switch["uplink"]["counters"]
-    return shown
 
 
 def sockets_and_interfaces(host):
@@ -254,12 +232,12 @@ def vid(value):
     ("PUT", "/v1/vnics/web", {}, 405, "invalid", "PATCH"),
 ], ids=lambda value: str(value)[:40])
 def test_a_refusal_says_why_and_changes_nothing(host, lan, method, target, body, status, code, says):
-    before = settled(lan), sockets_and_interfaces(host)
+    before = at_rest(lan.ask("GET", "/v1/show")[1]), sockets_and_interfaces(host)
     got, answer = lan.ask(method, target, body)
     assert (got, answer["error"]["code"]) == (status, code), answer
     assert says in answer["error"]["message"], answer
     assert len(answer["error"]["message"]) < 500, "a sentence, not an echo"
-    assert (settled(lan), sockets_and_interfaces(host)) == before
+    assert (at_rest(lan.ask("GET", "/v1/show")[1]), sockets_and_interfaces(host)) == before
 
 
 def test_a_large_body_is_refused_with_413(lan):
@@ -305,8 +283,8 @@ def test_a_second_daemon_does_not_take_the_socket(host, lan):
 
 @pytest.mark.parametrize("end", ["stop", "kill9"])
 def test_everything_is_there_again_after_a_restart(host, lan, end):
-    before = settled(lan)
+    before = at_rest(lan.ask("GET", "/v1/show")[1])
     getattr(host.daemon, end)()
     host.daemon.start()
     wait_until(lambda: is_up(lan), "uplink and host vnic to be up again")
-    assert settled(lan) == before
+    assert at_rest(lan.ask("GET", "/v1/show")[1]) == before

@@ -3,19 +3,11 @@
 import os
 import time
 
+from bench.machine import context_switches
 from lab import wirings
 
 WINDOW_S = 3.0
 SWITCHES_A_SECOND = 10  # over all threads of the daemon; polling makes thousands
-
-
-def context_switches(pid):
-    """Of all threads of a process."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
-            total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
-    return total
 
 
 def cpu_seconds(pid):

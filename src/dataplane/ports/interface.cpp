@@ -38,6 +38,20 @@ Error not_permitted(const std::string& what, int errno_value) {
   return privileged_error(what, errno_value, "CAP_NET_ADMIN");
 }
 
+// A text that the kernel has about the link; empty if it has none.
+template <typename What>
+Result<std::string> text_of(const std::string& name, int index, What what) {
+  auto netlink = connect_netlink();
+  if (!netlink) return fail(netlink.error());
+  rtnl_link* found = nullptr;
+  if (rtnl_link_get_kernel(netlink->get(), index, nullptr, &found) < 0) {
+    return fail(ErrorCode::not_found, "no network interface is called " + name);
+  }
+  const NetlinkLink link(found);
+  const char* const text = what(link.get());
+  return std::string(text == nullptr ? "" : text);
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> remove_interfaces(const std::string& alias, const std::set<std::string>& except) {
@@ -85,27 +99,11 @@ Result<std::uint32_t> Interface::mtu() const {
 }
 
 Result<std::string> Interface::kind() const {
-  auto netlink = connect_netlink();
-  if (!netlink) return fail(netlink.error());
-  rtnl_link* found = nullptr;
-  if (rtnl_link_get_kernel(netlink->get(), index_, nullptr, &found) < 0) {
-    return fail(ErrorCode::not_found, "no network interface is called " + name_);
-  }
-  const NetlinkLink link(found);
-  const char* const kind = rtnl_link_get_type(link.get());
-  return std::string(kind == nullptr ? "" : kind);
+  return text_of(name_, index_, rtnl_link_get_type);
 }
 
 Result<std::string> Interface::alias() const {
-  auto netlink = connect_netlink();
-  if (!netlink) return fail(netlink.error());
-  rtnl_link* found = nullptr;
-  if (rtnl_link_get_kernel(netlink->get(), index_, nullptr, &found) < 0) {
-    return fail(ErrorCode::not_found, "no network interface is called " + name_);
-  }
-  const NetlinkLink link(found);
-  const char* const alias = rtnl_link_get_ifalias(link.get());
-  return std::string(alias == nullptr ? "" : alias);
+  return text_of(name_, index_, rtnl_link_get_ifalias);
 }
 
 Result<void> Interface::set_alias(const std::string& alias) {
