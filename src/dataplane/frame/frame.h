@@ -117,11 +117,16 @@ inline void drop(Frame& frame, DropReason reason) noexcept {
   return frame.size + (frame.tag_tpid != 0 ? static_cast<std::uint32_t>(vlan_tag_size) : 0U);
 }
 
-// Room for one burst: the frames, private heads and segment lists for ports that need them.
+// Room for one burst: the frames, private heads and segment lists for ports that need them. Lists may lie anywhere in
+// `segments`, one behind the other.
 struct Burst {
   std::array<Frame, burst_max> frames;
   alignas(64) std::array<std::array<std::uint8_t, head_size_max>, burst_max> heads;
-  std::array<std::array<Segment, segments_max>, burst_max> segments;
+  std::array<Segment, segments_max * burst_max> segments;
+
+  [[nodiscard]] std::span<Segment, segments_max> segments_of(std::size_t i) noexcept {
+    return std::span<Segment, segments_max>(segments.data() + i * segments_max, segments_max);
+  }
 };
 
 }  // namespace patchbay::dataplane

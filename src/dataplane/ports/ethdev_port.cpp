@@ -66,7 +66,7 @@ class Writer {
 
 // The frame in `mbuf`: its head where it lies, unless the driver cut it inside of what decisions look at.
 void describe(rte_mbuf& mbuf, Frame& frame, std::array<std::uint8_t, head_size_max>& head,
-              std::array<Segment, segments_max>& segments) noexcept {
+              std::span<Segment, segments_max> segments) noexcept {
   frame = Frame{};
   frame.size = mbuf.pkt_len;
   if ((mbuf.ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
@@ -121,7 +121,7 @@ std::size_t EthdevPort::receive(Burst& burst) noexcept {
   if (full_) look_for_room();
   if (received_count_ == 0) received_count_ = device_->receive(received_);
   for (std::size_t i = 0; i < received_count_; ++i) {
-    describe(*received_[i], burst.frames[i], burst.heads[i], burst.segments[i]);
+    describe(*received_[i], burst.frames[i], burst.heads[i], burst.segments_of(i));
   }
   return received_count_;
 }

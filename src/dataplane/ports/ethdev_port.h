@@ -36,7 +36,6 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
-  void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
   void attach(int epoll_fd) noexcept override;

@@ -69,8 +69,8 @@ class FakePort final : public Port {
       frame.head_size = static_cast<std::uint32_t>(std::min(bytes.size, head_size_max));
       std::memcpy(burst.heads[count].data(), bytes.data, frame.head_size);
       frame.head = burst.heads[count].data();
-      burst.segments[count][0] = {bytes.data + frame.head_size, frame.size - frame.head_size};
-      frame.rest = burst.segments[count].data();
+      burst.segments_of(count)[0] = {bytes.data + frame.head_size, frame.size - frame.head_size};
+      frame.rest = burst.segments_of(count).data();
       frame.rest_count = frame.size > frame.head_size ? 1 : 0;
       frame.tag_tpid = tags_[next_ + count].tpid;
       frame.tag_tci = tags_[next_ + count].tci;
@@ -102,7 +102,6 @@ class FakePort final : public Port {
     }
     return done;
   }
-  void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override { return waiting() != 0; }
   [[nodiscard]] bool full() const noexcept override { return room_ == 0; }
   void attach(int) noexcept override {}

@@ -161,19 +161,10 @@ std::size_t GuestPort::send(std::span<const Frame> frames) noexcept {
     count_drop(DropReason::not_connected, frames.size());
     return frames.size();
   }
-  for (const Frame& frame : frames) {
-    switch (queues->put(frame)) {
-      case Put::delivered:
-        count_egress(frame.size);
-        break;
-      case Put::ring_full:
-        count_drop(DropReason::buffer_full);
-        break;
-      case Put::bad_buffer:
-        count_drop(DropReason::guest_buffer);
-        break;
-    }
-  }
+  const Puts puts = queues->put(frames);
+  count_egress(puts.bytes, puts.delivered);
+  if (puts.ring_full != 0) count_drop(DropReason::buffer_full, puts.ring_full);
+  if (puts.bad_buffer != 0) count_drop(DropReason::guest_buffer, puts.bad_buffer);
   touched_ = queues;
   return frames.size();
 }
@@ -184,16 +175,24 @@ Offloads GuestPort::takes() const noexcept {
   return queues != nullptr ? queues->takes() : Offloads{0};
 }
 
-void GuestPort::flush(CallSignal& calls) noexcept {
-  if (touched_ != nullptr) touched_->publish_deliveries(calls);
+void GuestPort::prepare() noexcept {
+  if (touched_ == nullptr) take_offered();
+  if (const GuestQueues* const queues = usable()) queues->prefetch();
 }
 
-void GuestPort::settle(CallSignal& calls) noexcept {
-  if (touched_ != nullptr) {
-    touched_->publish_returns(calls);
-    check(*touched_);
-    touched_ = nullptr;
-  }
+void GuestPort::flush() noexcept {
+  if (touched_ != nullptr) touched_->show_deliveries();
+}
+
+void GuestPort::settle() noexcept {
+  if (touched_ != nullptr) touched_->show_returns();
+}
+
+void GuestPort::notify(CallSignal& calls) noexcept {
+  if (touched_ == nullptr) return;
+  touched_->call(calls);
+  check(*touched_);
+  touched_ = nullptr;
   take_offered();
 }
 

@@ -1,7 +1,7 @@
 // A guest's vnic: frames come from and go into the rings that the guest shares.
 //
 // Theory  While a guest is connected its queues are exchanged between two passes: control offers new ones, the worker
-//         takes them at the end of a pass, when nothing of the old ones is in its hands. So no frame finds the guest
+//         takes them when nothing of the old ones is in its hands. So no frame finds the guest
 //         gone because memory was added to it.
 //         An announcement (RARP) that control asked for comes in before what waits in the ring, as a burst of its own.
 // States  without queues (nobody connected: frames for it are dropped as not_connected) <-> connected -> faulted (its
@@ -39,8 +39,11 @@ class GuestPort final : public Port {
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   [[nodiscard]] Offloads takes() const noexcept override;
-  void flush(CallSignal& calls) noexcept override;
-  void settle(CallSignal& calls) noexcept override;
+  void prepare() noexcept override;
+  [[nodiscard]] bool greets() const noexcept override { return touched_ != nullptr; }
+  void flush() noexcept override;
+  void settle() noexcept override;
+  void notify(CallSignal& calls) noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
   void attach(int epoll_fd) noexcept override;
@@ -59,7 +62,7 @@ class GuestPort final : public Port {
   std::atomic<std::uint64_t> announcements_ = 0;
   std::uint64_t announcing_ = 0;      // the worker's, between receive() and complete(): the slot that was received
   GuestQueues* receiving_ = nullptr;  // the worker's, between receive() and complete()
-  GuestQueues* touched_ = nullptr;    // the worker's, until settle()
+  GuestQueues* touched_ = nullptr;    // the worker's, until notify()
   int epoll_fd_ = -1;                 // control's
   int kick_fd_ = -1;                  // control's
   int old_kick_fd_ = -1;              // control's, between offer() and wait_until_taken()

@@ -148,8 +148,8 @@ std::size_t HostPort::receive(Burst& burst) noexcept {
     std::memcpy(burst.heads[i].data(), data, frame.head_size);
     frame.head = burst.heads[i].data();
     if (frame.size > frame.head_size) {
-      burst.segments[i][0] = {data + frame.head_size, frame.size - frame.head_size};
-      frame.rest = burst.segments[i].data();
+      burst.segments_of(i)[0] = {data + frame.head_size, frame.size - frame.head_size};
+      frame.rest = burst.segments_of(i).data();
       frame.rest_count = 1;
     }
     take_needs(frame, headers_[first_ + i], offload_all);

@@ -36,7 +36,6 @@ class HostPort final : public Port {
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
-  void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
   void attach(int epoll_fd) noexcept override;

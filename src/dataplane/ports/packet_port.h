@@ -40,7 +40,6 @@ class PacketPort final : public UplinkPort {
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
-  void flush(CallSignal&) noexcept override {}
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
   void attach(int epoll_fd) noexcept override;

@@ -2,8 +2,8 @@
 //
 // Theory  A worker calls receive(), decides what becomes of the burst, hands frames to the send() of other ports, and
 //         then tells complete() how many of the burst are done with. Frames that are not done (the uplink is full) come
-//         again with the next receive(). flush() ends a pass: what was written is shown to the other side. Frames that
-//         need more than takes() says are finished before send().
+//         again with the next receive(). A pass ends at the ports that had a part in it: flush() at all of them, then
+//         settle() at all, then notify(). Frames that need more than takes() says are finished before send().
 // States  closed -> attached (its descriptors are watched by a worker; it is in the layout) -> closed.
 // Threads receive() to on_event(): the worker that owns the port. attach(), detach(), fault(), counters(): control.
 #pragma once
@@ -46,9 +46,15 @@ class Port {
   [[nodiscard]] virtual std::size_t send(std::span<const Frame> frames) noexcept = 0;
   // What frames given to send() may still need: the other side does it.
   [[nodiscard]] virtual Offloads takes() const noexcept { return 0; }
-  // The end of a pass: what was sent may be seen. When that is so at all ports, what was received is given back.
-  virtual void flush(CallSignal& calls) noexcept = 0;
-  virtual void settle(CallSignal& calls) noexcept { static_cast<void>(calls); }
+  // receive() is about to be called, some ports later: asks the caches for what it will read.
+  virtual void prepare() noexcept {}
+  // notify() has something to tell though no frame moved. After receive().
+  [[nodiscard]] virtual bool greets() const noexcept { return false; }
+  // The end of a pass: what was sent may be seen. When that is so at all ports, what was received is given back. When
+  // that is so at all, and after a full fence, those who asked for it are told.
+  virtual void flush() noexcept {}
+  virtual void settle() noexcept {}
+  virtual void notify(CallSignal& calls) noexcept { static_cast<void>(calls); }
 
   // Asks the other side to wake the worker. True: there is work already.
   [[nodiscard]] virtual bool prepare_sleep() noexcept = 0;
@@ -70,8 +76,8 @@ class Port {
     ingress_frames_.add(frames);
     ingress_bytes_.add(bytes);
   }
-  void count_egress(std::uint64_t bytes) noexcept {
-    egress_frames_.add(1);
+  void count_egress(std::uint64_t bytes, std::uint64_t frames = 1) noexcept {
+    egress_frames_.add(frames);
     egress_bytes_.add(bytes);
   }
   void count_drop(DropReason reason, std::uint64_t frames = 1) noexcept {
@@ -81,8 +87,11 @@ class Port {
   void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
   void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
 
-  // The worker's own notes. Frames of this port wait because the uplink is full; and how many of the frames that the first
-  // of them, a large piece, is cut into have left already.
+  // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this port wait
+  // because the uplink is full, and how many of the frames that the first of them, a large piece, is cut into have left
+  // already.
+  bool noted = false;
+  Port* noted_before = nullptr;
   bool stalled = false;
   std::uint32_t cut_sent = 0;
 

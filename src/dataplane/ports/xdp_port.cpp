@@ -48,7 +48,7 @@ std::size_t XdpPort::transmit(std::span<const Frame> frames) noexcept {
   return done;
 }
 
-void XdpPort::flush(CallSignal&) noexcept {
+void XdpPort::flush() noexcept {
   if (sender().pending() != 0) push();
 }
 

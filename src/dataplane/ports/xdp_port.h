@@ -34,7 +34,7 @@ class XdpPort final : public UplinkPort {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
-  void flush(CallSignal&) noexcept override;
+  void flush() noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
   void attach(int epoll_fd) noexcept override;

@@ -229,9 +229,9 @@ TEST_F(XdpPortTest, sends_with_the_tag_of_the_vlan_and_more_frames_than_it_has_c
       ASSERT_EQ(epoll_wait(epoll_.get(), &event, 1, patience_ms), 1);
       port_->on_event(event.events);
     }
-    if (mark % 32 == 0) port_->flush(calls_);
+    if (mark % 32 == 0) port_->flush();
   }
-  port_->flush(calls_);
+  port_->flush();
   for (std::uint16_t mark = 1; mark <= frames; ++mark) {
     ASSERT_EQ(read_wire(vid), frame(0, mark, 1514)) << "or out of order";
     ASSERT_EQ(vid, mark % 3 == 0 ? 0 : 102);
@@ -250,7 +250,7 @@ TEST_F(XdpPortTest, is_full_while_the_kernel_cannot_send_and_goes_on_afterwards)
   EXPECT_FALSE(port_->full()) << "guests need not wait for what will not come";
   port_->set_carrier(true);
   ASSERT_EQ(run("ip link set nic0 up"), 0);
-  port_->flush(calls_);  // control wakes the worker when the carrier is back
+  port_->flush();  // control wakes the worker when the carrier is back
   while (port_->full()) {
     epoll_event event;
     ASSERT_EQ(epoll_wait(epoll_.get(), &event, 1, patience_ms), 1);
@@ -259,7 +259,7 @@ TEST_F(XdpPortTest, is_full_while_the_kernel_cannot_send_and_goes_on_afterwards)
   std::uint16_t vid = 0;
   for (std::uint16_t mark = 0; mark < held; ++mark) ASSERT_EQ(read_wire(vid), frame(0, mark, 60));
   ASSERT_TRUE(send(101, frame(0, 9, 60)));
-  port_->flush(calls_);
+  port_->flush();
   EXPECT_EQ(read_wire(vid), frame(0, 9, 60));
 }
 
@@ -268,7 +268,7 @@ TEST_F(XdpPortTest, works_in_generic_mode) {
   send_on_wire(frame(101, 5, 200));
   EXPECT_EQ(receive(1).at(5), frame(101, 5, 200));
   ASSERT_TRUE(send(101, frame(0, 6, 60)));
-  port_->flush(calls_);
+  port_->flush();
   std::uint16_t vid = 0;
   EXPECT_EQ(read_wire(vid), frame(0, 6, 60));
   EXPECT_EQ(vid, 101);
@@ -293,7 +293,7 @@ TEST_F(XdpPortTest, carries_jumbo_frames_in_several_chunks) {
     const std::size_t size =
         mark % 2 == 0 ? 9014 : 8192 - vlan_tag_size;  // the second fills two chunks to the last byte
     ASSERT_TRUE(send(101, frame(0, mark, size)));
-    port_->flush(calls_);
+    port_->flush();
     ASSERT_EQ(read_wire(vid), frame(0, mark, size));
     ASSERT_EQ(vid, 101);
   }

@@ -139,7 +139,7 @@ std::size_t XdpQueue::receive(Burst& burst) noexcept {
   burst_count_ = 0;
   while (used < waiting && burst_count_ < burst_max) {
     Frame& frame = burst.frames[burst_count_];
-    auto& segments = burst.segments[burst_count_];
+    const auto segments = burst.segments_of(burst_count_);
     frame = Frame{};
     std::uint32_t pieces = 0;
     bool more = true;

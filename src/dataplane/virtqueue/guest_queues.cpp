@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/prefetch.h"
 #include "dataplane/frame/leaving.h"
 #include "dataplane/offload/needs.h"
 
@@ -45,6 +46,31 @@ Offloads takes_of(std::uint64_t features) noexcept {
       {virtio_net_f_guest_tso6, offload_tso6},     {virtio_net_f_guest_ecn, offload_ecn},
       {virtio_net_f_guest_uso4, offload_uso4},     {virtio_net_f_guest_uso6, offload_uso6}};
   return offloads_of(features, table);
+}
+
+// At most head_size_max bytes, and in most frames few: without a call, whole registers at a time, the last ones over the
+// ones before.
+inline void copy_head(std::uint8_t* to, const std::uint8_t* from, std::uint32_t size) noexcept {
+  const auto ends = [&]<std::size_t part>(std::integral_constant<std::size_t, part>) {
+    std::array<std::uint8_t, part> first;
+    std::array<std::uint8_t, part> last;
+    std::memcpy(first.data(), from, part);
+    std::memcpy(last.data(), from + size - part, part);
+    std::memcpy(to, first.data(), part);
+    std::memcpy(to + size - part, last.data(), part);
+  };
+  if (size >= 64) return ends(std::integral_constant<std::size_t, 64>{});
+  if (size >= 32) return ends(std::integral_constant<std::size_t, 32>{});
+  if (size >= 16) return ends(std::integral_constant<std::size_t, 16>{});
+  if (size >= 8) return ends(std::integral_constant<std::size_t, 8>{});
+  std::memcpy(to, from, size);
+}
+
+void prefetch_to_write(std::uint8_t* at, std::uint64_t size) noexcept {
+  constexpr std::uint64_t lines_max = 4;  // what is written in one go behind them, the processor fetches by itself
+  const std::uint64_t end = std::min<std::uint64_t>(size, lines_max * cache_line_size);
+  for (std::uint64_t offset = 0; offset < end; offset += cache_line_size) patchbay::prefetch_to_write(at + offset);
+  if (size < lines_max * cache_line_size) patchbay::prefetch_to_write(at + size - 1);
 }
 
 // Copies the first `size` bytes behind segments[at], and takes them away from there: `at` moves on.
@@ -152,40 +178,67 @@ std::size_t GuestQueues::take(Burst& burst) noexcept {
 template <typename Kind>
 std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
   const auto count = std::min<std::size_t>(ring.available(), burst_max);
-  for (std::size_t i = 0; i < count; ++i) {
+  if (count == 0) return 0;
+  ring.prefetch_chains(count);
+  struct Taken {
+    std::span<Segment> segments;
+    std::uint64_t size_bytes;  // 0: of no use
+  };
+  std::array<Taken, burst_max> taken;
+  std::span<Segment> room = burst.segments;
+  std::size_t read = 0;
+  for (; read < count; ++read) {
     Chain chain;
-    Frame& frame = burst.frames[i];
     const ChainStatus status =
-        ring.read_chain(static_cast<std::uint16_t>(i), Access::device_reads, burst.segments[i], chain);
-    if (status == ChainStatus::broken || status == ChainStatus::none) return i;
-    frame = Frame{};
-    taken_[i] = chain.id;
-    if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
-      drop(frame, DropReason::bad_descriptor);
-      continue;
+        ring.read_chain(static_cast<std::uint16_t>(read), Access::device_reads, room.first(segments_max), chain);
+    if (status == ChainStatus::broken || status == ChainStatus::none) break;
+    taken_[read] = chain.id;
+    const bool good = status == ChainStatus::good;
+    taken[read] = {room.first(good ? chain.segment_count : 0U), good ? chain.size_bytes : 0U};
+    room = room.subspan(taken[read].segments.size());
+    for (const Segment& segment : taken[read].segments.first(std::min<std::size_t>(taken[read].segments.size(), 2))) {
+      prefetch_to_read(segment.data);
+      prefetch_to_read(segment.data + cache_line_size);
     }
-    take_one(frame, burst.heads[i], burst.segments[i], chain);
   }
-  return count;
+  for (std::size_t i = 0; i < read; ++i) {
+    Frame& frame = burst.frames[i];
+    frame = Frame{};
+    if (taken[i].size_bytes < header_size_) {
+      drop(frame, DropReason::bad_descriptor);
+    } else {
+      take_one(frame, burst.heads[i], taken[i].segments, taken[i].size_bytes);
+    }
+  }
+  return read;
 }
 
 void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
-                           const Chain& chain) noexcept {
-  const std::uint64_t size = chain.size_bytes - header_size_;
+                           std::uint64_t size_bytes) noexcept {
+  const std::uint64_t size = size_bytes - header_size_;
   if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
   if (size > frame_size_max) return drop(frame, DropReason::oversize);
   VnetHeader header;
   std::uint8_t header_bytes[vnet_header_size] = {};
-  std::size_t at = 0;
-  take_bytes(segments, at, header_bytes, header_size_);
-  std::memcpy(&header, header_bytes, sizeof header_bytes);
   const auto head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
-  take_bytes(segments, at, head.data(), head_size);
+  Segment& first = segments[0];
+  std::size_t at = 0;
+  if (header_size_ == vnet_header_size && first.size >= vnet_header_size + head_size) {
+    std::memcpy(header_bytes, first.data, vnet_header_size);
+    copy_head(head.data(), first.data + vnet_header_size, head_size);
+    first.data += vnet_header_size + head_size;
+    first.size -= static_cast<std::uint32_t>(vnet_header_size) + head_size;
+    if (first.size == 0) at = 1;
+  } else {
+    take_bytes(segments, at, header_bytes, header_size_);
+    take_bytes(segments, at, head.data(), head_size);
+  }
   frame.head = head.data();
   frame.head_size = head_size;
   frame.size = static_cast<std::uint32_t>(size);
   frame.rest = segments.data() + at;
-  frame.rest_count = static_cast<std::uint16_t>(chain.segment_count - at);
+  frame.rest_count = static_cast<std::uint16_t>(segments.size() - at);
+  std::memcpy(&header, header_bytes, sizeof header_bytes);
   if (((header.flags & vnet_needs_csum) | header.gso_type) != 0) take_needs(frame, header, asks_);
 }
 
@@ -221,15 +274,65 @@ Put GuestQueues::gather(Kind& ring, std::uint64_t needed) noexcept {
 }
 
 Put GuestQueues::put(const Frame& frame) noexcept {
-  if (!to_guest_) return Put::ring_full;
-  return to_guest_.with([&](auto& ring) { return put_into(ring, frame); });
+  const Puts puts = put({&frame, 1});
+  if (puts.delivered != 0) return Put::delivered;
+  return puts.bad_buffer != 0 ? Put::bad_buffer : Put::ring_full;
+}
+
+Puts GuestQueues::put(std::span<const Frame> frames) noexcept {
+  if (!to_guest_) return {.ring_full = frames.size()};
+  return to_guest_.with([&](auto& ring) { return put_into(ring, frames); });
 }
 
 template <typename Kind>
-Put GuestQueues::put_into(Kind& ring, const Frame& frame) noexcept {
-  const std::uint64_t needed = std::uint64_t{header_size_} + tagged_size(frame);
+Puts GuestQueues::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
+  Puts puts;
+  while (!frames.empty()) {
+    const std::size_t done = put_each(ring, frames.first(std::min(frames.size(), burst_max)), puts);
+    frames = frames.subspan(done);
+    if (done == burst_max || frames.empty()) continue;
+    const Put put = put_spread(ring, frames.front());
+    puts.ring_full += put == Put::ring_full ? 1 : 0;
+    puts.bad_buffer += put == Put::bad_buffer ? 1 : 0;
+    if (put == Put::delivered) {
+      ++puts.delivered;
+      puts.bytes += frames.front().size;
+    }
+    frames = frames.subspan(1);
+  }
+  return puts;
+}
+
+template <typename Kind>
+std::size_t GuestQueues::put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept {
+  const auto count =
+      std::min<std::size_t>(ring.available(static_cast<std::uint16_t>(frames.size())), frames.size());
+  if (count > 1) ring.prefetch_chains(count);
+  std::size_t fit = 0;
+  for (; fit < count; ++fit) {
+    Chain chain;
+    Segment& buffer = segments_[fit];
+    const ChainStatus status =
+        ring.read_chain(static_cast<std::uint16_t>(fit), Access::device_writes, {&buffer, 1}, chain);
+    const std::uint64_t needed = size_with(frames[fit]);
+    if (status != ChainStatus::good || chain.size_bytes < needed) break;
+    chains_[fit] = {chain.id, needed};
+    if (count > 1) prefetch_to_write(buffer.data, needed);
+  }
+  for (std::size_t i = 0; i < fit; ++i) {
+    write_whole(frames[i], segments_[i].data);
+    puts.bytes += frames[i].size;
+  }
+  for (std::size_t i = 0; i < fit; ++i) ring.push_used(chains_[i].id, static_cast<std::uint32_t>(chains_[i].size_bytes));
+  puts.delivered += fit;
+  return fit;
+}
+
+template <typename Kind>
+Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
+  const std::uint64_t needed = size_with(frame);
   if (const Put gathered = gather(ring, needed); gathered != Put::delivered) return gathered;
-  write(frame);
+  write_spread(frame);
   std::uint64_t left = needed;
   for (std::size_t i = 0; i < chain_count_; ++i) {
     const std::uint64_t part = std::min(left, chains_[i].size_bytes);
@@ -239,7 +342,34 @@ Put GuestQueues::put_into(Kind& ring, const Frame& frame) noexcept {
   return Put::delivered;
 }
 
-void GuestQueues::write(const Frame& frame) noexcept {
+void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
+  VnetHeader header = leaving_header(frame);
+  header.num_buffers = 1;
+  std::uint8_t header_bytes[vnet_header_size];
+  std::memcpy(header_bytes, &header, sizeof header_bytes);
+  if (header_size_ == vnet_header_size) {
+    std::memcpy(to, header_bytes, vnet_header_size);
+  } else {
+    std::memcpy(to, header_bytes, vnet_header_size_legacy);
+  }
+  to += header_size_;
+  if (frame.tag_tpid == 0 && frame.head_size <= head_size_max) {
+    copy_head(to, frame.head, frame.head_size);
+    to += frame.head_size;
+    for (std::size_t i = 0; i < frame.rest_count; ++i) {
+      std::memcpy(to, frame.rest[i].data, frame.rest[i].size);
+      to += frame.rest[i].size;
+    }
+    return;
+  }
+  TagBytes tag;
+  for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) {
+    std::memcpy(to, data, size);
+    to += size;
+  });
+}
+
+void GuestQueues::write_spread(const Frame& frame) noexcept {
   VnetHeader header = leaving_header(frame);
   header.num_buffers = static_cast<std::uint16_t>(chain_count_);
   std::uint8_t header_bytes[vnet_header_size];
@@ -250,15 +380,19 @@ void GuestQueues::write(const Frame& frame) noexcept {
   for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) { writer.put(data, size); });
 }
 
-void GuestQueues::publish_deliveries(CallSignal& calls) noexcept {
-  const bool wanted = to_guest_ && to_guest_.with([](auto& ring) { return ring.publish(); });
-  if (wanted || greeting_due_) calls.call(call_to_guest_);
-  if (greeting_due_) calls.call(call_from_guest_);
-  greeting_due_ = false;
+void GuestQueues::show_deliveries() noexcept {
+  if (to_guest_) to_guest_.with([](auto& ring) { ring.show(); });
 }
 
-void GuestQueues::publish_returns(CallSignal& calls) noexcept {
-  if (from_guest_ && from_guest_.with([](auto& ring) { return ring.publish(); })) calls.call(call_from_guest_);
+void GuestQueues::show_returns() noexcept {
+  if (from_guest_) from_guest_.with([](auto& ring) { ring.show(); });
+}
+
+void GuestQueues::call(CallSignal& calls) noexcept {
+  const auto wanted = [](Ring& ring) { return ring && ring.with([](auto& kind) { return kind.call_wanted(); }); };
+  if (wanted(to_guest_) || greeting_due_) calls.call(call_to_guest_);
+  if (wanted(from_guest_) || greeting_due_) calls.call(call_from_guest_);
+  greeting_due_ = false;
 }
 
 }  // namespace patchbay::dataplane

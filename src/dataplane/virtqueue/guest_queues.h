@@ -3,8 +3,10 @@
 // Theory  take() copies the first bytes of each frame to private memory, where all decisions are made, and notes where
 //         the rest lies; the chains stay the guest's until give_back(), so that frames that cannot go on wait in the
 //         ring they came in. put() writes a frame's head and then its rest straight into the receiver's buffers: the
-//         only copy the rest ever sees. Whether rings are split or packed is asked once a burst, or once a frame that is
-//         put: what works on them is written once, for both kinds.
+//         only copy the rest ever sees. Whether rings are split or packed is asked once a burst: what works on them is
+//         written once, for both kinds.
+//         What the guest's cores wrote last is far away, so each step asks for what the next one needs, for the whole
+//         burst, before it goes on: many lines then come at once, and not one after the other.
 //         The virtio-net header in front of a frame is read once, too, and only what the frame itself agrees to is taken
 //         over (offload/needs.h); put() writes one that says what is still to be done.
 // Limits  burst_max frames a take(); segments_max descriptors a chain; segments_max receive descriptors a frame.
@@ -26,6 +28,14 @@
 namespace patchbay::dataplane {
 
 enum class Put : std::uint8_t { delivered, ring_full, bad_buffer };
+
+// What became of a burst.
+struct Puts {
+  std::size_t delivered = 0;
+  std::uint64_t bytes = 0;  // of those
+  std::size_t ring_full = 0;
+  std::size_t bad_buffer = 0;
+};
 
 // A virtqueue of either kind; gone if it is not complete.
 class Ring {
@@ -76,18 +86,27 @@ class GuestQueues {
 
   // What the guest does by itself with frames that need it. put() must be given no frame that needs more.
   [[nodiscard]] Offloads takes() const noexcept { return takes_; }
-  // Writes `frame` into the guest's next receive buffers.
+  // Writes `frames`, in order, into the guest's next receive buffers.
+  [[nodiscard]] Puts put(std::span<const Frame> frames) noexcept;
   [[nodiscard]] Put put(const Frame& frame) noexcept;
-  // Show the guest what put() did, and what give_back() did, and call it where it asked for that. Returns last, after
-  // the deliveries to all guests: a frame that its sender got back has been seen by its receiver, whenever we end.
-  void publish_deliveries(CallSignal& calls) noexcept;
-  void publish_returns(CallSignal& calls) noexcept;
+  // Show the guest what put() did, and what give_back() did. Returns last, after the deliveries to all guests: a frame
+  // that its sender got back has been seen by its receiver, whenever we end.
+  void show_deliveries() noexcept;
+  void show_returns() noexcept;
+  // After these and a full fence: calls the guest where it asked for that.
+  void call(CallSignal& calls) noexcept;
   void publish(CallSignal& calls) noexcept {
-    publish_deliveries(calls);
-    publish_returns(calls);
+    show_deliveries();
+    show_returns();
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    call(calls);
   }
-  // publish_deliveries() has not run yet: it will call the guest whatever it asked for, for the last back-end may have died after
-  // it showed something and before it called.
+  // Hint: take() is about to be called.
+  void prefetch() const noexcept {
+    if (from_guest_) from_guest_.with([](const auto& ring) { ring.prefetch_index(); });
+  }
+  // call() has not run yet: it will call the guest whatever it asked for, for the last back-end may have died after it
+  // showed something and before it called.
   [[nodiscard]] bool greeting_due() const noexcept { return greeting_due_; }
 
   // Asks for kicks of the transmit ring. True: there is work already.
@@ -113,13 +132,20 @@ class GuestQueues {
   template <typename Kind>
   [[nodiscard]] std::size_t take_from(Kind& ring, Burst& burst) noexcept;
   template <typename Kind>
-  [[nodiscard]] Put put_into(Kind& ring, const Frame& frame) noexcept;
+  [[nodiscard]] Puts put_into(Kind& ring, std::span<const Frame> frames) noexcept;
+  // Those of the first frames that get one buffer each; the next one does not.
+  template <typename Kind>
+  [[nodiscard]] std::size_t put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept;
+  template <typename Kind>
+  [[nodiscard]] Put put_spread(Kind& ring, const Frame& frame) noexcept;
   void take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
-                const Chain& chain) noexcept;
+                std::uint64_t size_bytes) noexcept;
+  [[nodiscard]] std::uint64_t size_with(const Frame& frame) const noexcept { return header_size_ + tagged_size(frame); }
   // Receive chains for `needed` bytes, noted in segments_ and chains_.
   template <typename Kind>
   [[nodiscard]] Put gather(Kind& ring, std::uint64_t needed) noexcept;
-  void write(const Frame& frame) noexcept;
+  void write_spread(const Frame& frame) noexcept;
+  void write_whole(const Frame& frame, std::uint8_t* to) const noexcept;
 
   struct ReceiveChain {
     ChainId id;

@@ -159,6 +159,14 @@ std::uint16_t PackedRing::available() noexcept {
   return is_offered(load_acquire<std::uint64_t>(word_of(next_.index)), next_.wrap) ? size_ : 0;
 }
 
+void PackedRing::prefetch_chains(std::size_t count) const noexcept {
+  constexpr std::size_t per_line = cache_line_size / desc_size;
+  const std::size_t end = std::min<std::size_t>(next_.index + count, size_);
+  for (std::size_t index = next_.index + per_line; index < end; index += per_line) {
+    prefetch_to_write(desc_ + index * desc_size);
+  }
+}
+
 PackedRing::Descriptor PackedRing::make_descriptor(const std::uint8_t* at, std::uint64_t word) noexcept {
   return {.address = load<std::uint64_t>(at),
           .size = static_cast<std::uint32_t>(word),
@@ -290,13 +298,10 @@ void PackedRing::show() noexcept {
   used_count_ = 0;
 }
 
-bool PackedRing::publish() noexcept {
-  show();
+bool PackedRing::call_wanted() noexcept {
   const std::uint32_t slots = unnotified_slots_;
   if (slots == 0) return false;
   unnotified_slots_ = 0;
-  // The guest writes its wish and then reads the ring; we write the ring and then read its wish.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto wish = load<std::uint32_t>(driver_event_);
   const std::uint32_t flags = wish >> event_flags_shift & event_flags_mask;
   if (flags == event_disable) return false;

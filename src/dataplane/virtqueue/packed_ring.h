@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/prefetch.h"
 #include "base/result.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/frame/frame.h"
@@ -57,10 +58,14 @@ class PackedRing {
 
   // The same as SplitRing's.
   [[nodiscard]] std::uint16_t available() noexcept;
+  [[nodiscard]] std::uint16_t available(std::uint16_t) noexcept { return available(); }
+  void prefetch_index() const noexcept { prefetch_to_read(word_of(next_.index)); }
+  void prefetch_chains(std::size_t count) const noexcept;
   [[nodiscard]] ChainStatus read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
                                        Chain& chain) noexcept;
   void push_used(ChainId id, std::uint32_t written) noexcept;
-  [[nodiscard]] bool publish() noexcept;
+  void show() noexcept;
+  [[nodiscard]] bool call_wanted() noexcept;
   [[nodiscard]] bool enable_kicks() noexcept;
   void disable_kicks() noexcept;
   void catch_up() noexcept;
@@ -91,8 +96,6 @@ class PackedRing {
                                   Chain& chain) const noexcept;
   [[nodiscard]] ChainStatus walk(Descriptor descriptor, Access access, std::span<Segment> segments,
                                  Chain& chain) const noexcept;
-  // Lets the guest see the chains that were given back.
-  void show() noexcept;
   void write_used() noexcept;
 
   [[nodiscard]] bool record_names_us() const noexcept;

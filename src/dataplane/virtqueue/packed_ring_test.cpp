@@ -60,7 +60,7 @@ struct Bench {
   void pass(std::size_t count) {
     ASSERT_EQ(read(count).size(), count);
     give_back(count);
-    static_cast<void>(ring->publish());
+    static_cast<void>(publish(*ring));
   }
   [[nodiscard]] std::size_t at(std::size_t slot) const { return driver.rings[tx].desc + 16 * slot; }
   [[nodiscard]] std::uint32_t progress() const { return static_cast<std::uint32_t>(record.progress); }
@@ -122,7 +122,7 @@ TEST(PackedRing, begins_where_the_front_end_says_with_its_wrap_counter) {
     for (std::uint16_t i = 0; i < 6; ++i) bench.offer(i);
     EXPECT_EQ(bench.read(), (Ids{0, 1, 2, 3, 4, 5}));
     bench.give_back(6);
-    static_cast<void>(bench.ring->publish());
+    static_cast<void>(publish(*bench.ring));
     const std::uint32_t position = 3U | (wrap ? 0U : 0x8000U);
     EXPECT_EQ(bench.ring->position(), position << 16 | position);
     for (std::uint16_t i = 0; i < 6; ++i) EXPECT_EQ(bench.driver.reap(tx)->id, i);
@@ -136,9 +136,9 @@ TEST(PackedRing, shows_the_first_chain_of_a_batch_last_and_nothing_before_publis
   bench.give_back(3);
   EXPECT_FALSE(bench.driver.reap(tx));
   EXPECT_EQ(bench.driver.get<std::uint16_t>(bench.at(2) + 14), flag_avail | desc_f_next) << "untouched so far";
-  EXPECT_TRUE(bench.ring->publish());
+  EXPECT_TRUE(publish(*bench.ring));
   for (std::uint16_t i = 0; i < 3; ++i) EXPECT_EQ(bench.driver.reap(tx)->id, i);
-  EXPECT_FALSE(bench.ring->publish()) << "nothing new";
+  EXPECT_FALSE(publish(*bench.ring)) << "nothing new";
 }
 
 // ---- Guests that lie ----
@@ -263,7 +263,7 @@ TEST(PackedRing, calls_when_the_guest_asked_for_it) {
     bench.driver.set(bench.driver.rings[tx].avail, test.wish);
     ASSERT_EQ(bench.read().size(), 4U);
     bench.give_back(4);
-    EXPECT_EQ(bench.ring->publish(), test.called) << test.name;
+    EXPECT_EQ(publish(*bench.ring), test.called) << test.name;
   }
 }
 
@@ -280,7 +280,7 @@ TEST(PackedRing, calls_exactly_once_a_lap_for_one_place_whatever_the_batches) {
         for (std::size_t i = 0; i < batch; ++i) bench.offer(0);
         ASSERT_EQ(bench.read().size(), batch);
         bench.give_back(batch);
-        calls += bench.ring->publish() ? 1 : 0;
+        calls += publish(*bench.ring) ? 1 : 0;
         shown += batch;
         while (bench.driver.reap(tx)) {
         }
@@ -379,7 +379,7 @@ TEST(PackedRing, finishes_what_a_crash_left_half_shown) {
       bench.give_back(3);
       const RingRecord unshown = bench.record;
       if (crash != noted) {
-        static_cast<void>(bench.ring->publish());
+        static_cast<void>(publish(*bench.ring));
         bench.record = unshown;
         bench.record.progress = position | std::uint64_t{3} << 32;
         for (std::size_t i = 0; i < before.size(); ++i) {

@@ -6,6 +6,7 @@
 // Threads As the rings.
 // Source  VIRTIO 1.2, section 2.6 to 2.8.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -79,6 +80,14 @@ void store_release(std::uint8_t* at, T value) noexcept {
 
 [[nodiscard]] inline bool aligned(const std::uint8_t* pointer, std::uintptr_t alignment) noexcept {
   return reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0;
+}
+
+// Shows what was pushed to one ring. True: the guest asked to be called for it.
+template <typename Kind>
+[[nodiscard]] bool publish(Kind& ring) noexcept {
+  ring.show();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return ring.call_wanted();
 }
 
 }  // namespace patchbay::dataplane

@@ -10,11 +10,6 @@ namespace {
 constexpr std::uint16_t avail_f_no_interrupt = 1;
 constexpr std::uint16_t used_f_no_notify = 1;
 
-// Both rings start with flags and index, 16 bits each; entries follow, then the event field of the other side.
-constexpr std::size_t ring_header = 4;
-constexpr std::size_t avail_entry = 2;
-constexpr std::size_t used_entry = 8;
-
 }  // namespace
 
 Result<SplitRing> SplitRing::create(const GuestMemory& memory, const Vring& ring, std::uint64_t features) {
@@ -44,7 +39,7 @@ Result<SplitRing> SplitRing::create(const GuestMemory& memory, const Vring& ring
 
 void SplitRing::catch_up() noexcept {
   next_avail_ = load<std::uint16_t>(used_ + 2);
-  published_ = next_avail_;
+  published_ = judged_ = next_avail_;
   seen_avail_ = next_avail_;
 }
 
@@ -59,26 +54,9 @@ std::uint16_t SplitRing::available() noexcept {
   return waiting;
 }
 
-SplitRing::Descriptor SplitRing::read_descriptor(const std::uint8_t* table, std::uint32_t index) noexcept {
-  const std::uint8_t* const at = table + std::size_t{index} * desc_size;
-  const auto address = load<std::uint64_t>(at);
-  const auto rest = load<std::uint64_t>(at + 8);
-  return {.address = address,
-          .size = static_cast<std::uint32_t>(rest),
-          .flags = static_cast<std::uint16_t>(rest >> 32),
-          .next = static_cast<std::uint16_t>(rest >> 48)};
-}
-
-ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
-                                  Chain& chain) noexcept {
-  const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
-  chain = {};
-  chain.id.id = load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
-  if (chain.id.id > mask_) {
-    broken_ = true;
-    return ChainStatus::broken;
-  }
-  return walk(read_descriptor(desc_, chain.id.id), access, segments, chain);
+void SplitRing::prefetch_chains(std::size_t count) const noexcept {
+  // What the guest writes into the ring meanwhile is checked when it is read.
+  for (std::size_t i = 0; i < count; ++i) prefetch_to_read(desc_ + std::size_t{id_at(i)} * desc_size);
 }
 
 bool SplitRing::enter_indirect(const Descriptor& descriptor, const std::uint8_t*& table,
@@ -120,20 +98,10 @@ ChainStatus SplitRing::walk(const Descriptor& first, Access access, std::span<Se
   return ChainStatus::malformed;
 }
 
-void SplitRing::push_used(ChainId id, std::uint32_t written) noexcept {
-  const std::size_t slot = next_avail_ & mask_;
-  store<std::uint32_t>(used_ + ring_header + slot * used_entry, id.id);
-  store<std::uint32_t>(used_ + ring_header + slot * used_entry + 4, written);
-  ++next_avail_;
-}
-
-bool SplitRing::publish() noexcept {
-  if (next_avail_ == published_) return false;
-  const std::uint16_t before = published_;
-  published_ = next_avail_;
-  store_release(used_ + 2, published_);
-  // The guest writes its wish and then reads our index; we write our index and then read its wish.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+bool SplitRing::call_wanted() noexcept {
+  if (judged_ == published_) return false;
+  const std::uint16_t before = judged_;
+  judged_ = published_;
   if (event_idx_) {
     const auto wish = load<std::uint16_t>(avail_ + ring_header + std::size_t{size()} * avail_entry);
     const auto passed = static_cast<std::uint16_t>(published_ - wish - 1);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/prefetch.h"
 #include "base/result.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/frame/frame.h"
@@ -30,6 +31,15 @@ class SplitRing {
   // Chains that wait, 0 to size. 0 also if the guest's index is impossible: the ring is then broken(). Where they cannot
   // be counted (packed rings) this is a bound, and read_chain() says where they end; it is 0 only if none waits.
   [[nodiscard]] std::uint16_t available() noexcept;
+  // The same, but looks at the guest's index only if fewer than `enough` are known of: its line is the guest's, and comes
+  // slowly.
+  [[nodiscard]] std::uint16_t available(std::uint16_t enough) noexcept {
+    const auto known = static_cast<std::uint16_t>(seen_avail_ - next_avail_);
+    return known >= enough && !broken_ ? known : available();
+  }
+  // Hints: available() is about to be called; the next `count` chains are about to be read.
+  void prefetch_index() const noexcept { prefetch_to_read(avail_); }
+  void prefetch_chains(std::size_t count) const noexcept;
 
   // Reads the chain that is `ahead` places (less than available()) behind the next one; callers go through them in order,
   // from 0 on. `segments` holds the result; its size bounds the walk.
@@ -38,8 +48,15 @@ class SplitRing {
 
   // Gives the next chain, which is `id`, back with `written` bytes in it, and moves on. The guest sees it after publish().
   void push_used(ChainId id, std::uint32_t written) noexcept;
-  // Shows the guest what was pushed. True: the guest asked to be called for it.
-  [[nodiscard]] bool publish() noexcept;
+  // Shows the guest what was pushed.
+  void show() noexcept {
+    if (next_avail_ == published_) return;
+    published_ = next_avail_;
+    store_release(used_ + 2, published_);
+  }
+  // After show() and a full fence (the guest writes its wish and then reads our index; we write our index and then read
+  // its wish): the guest asked to be called for what was shown since this was last asked.
+  [[nodiscard]] bool call_wanted() noexcept;
 
   // Asks for a kick when the guest offers more. True: it already has, and there may be no kick for it.
   [[nodiscard]] bool enable_kicks() noexcept;
@@ -64,7 +81,24 @@ class SplitRing {
   };
 
   SplitRing() = default;
-  [[nodiscard]] static Descriptor read_descriptor(const std::uint8_t* table, std::uint32_t index) noexcept;
+  // Both rings start with flags and index, 16 bits each; entries follow, then the event field of the other side.
+  static constexpr std::size_t ring_header = 4;
+  static constexpr std::size_t avail_entry = 2;
+  static constexpr std::size_t used_entry = 8;
+
+  [[nodiscard]] static Descriptor read_descriptor(const std::uint8_t* table, std::uint32_t index) noexcept {
+    const std::uint8_t* const at = table + std::size_t{index} * desc_size;
+    const auto address = load<std::uint64_t>(at);
+    const auto rest = load<std::uint64_t>(at + 8);
+    return {.address = address,
+            .size = static_cast<std::uint32_t>(rest),
+            .flags = static_cast<std::uint16_t>(rest >> 32),
+            .next = static_cast<std::uint16_t>(rest >> 48)};
+  }
+  [[nodiscard]] std::uint16_t id_at(std::size_t ahead) const noexcept {
+    const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
+    return load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
+  }
   [[nodiscard]] ChainStatus walk(const Descriptor& first, Access access, std::span<Segment> segments,
                                  Chain& chain) const noexcept;
   // Moves to an indirect table; false if the descriptor names none that may be used.
@@ -77,11 +111,39 @@ class SplitRing {
   std::uint8_t* used_ = nullptr;
   std::uint16_t mask_ = 0;
   std::uint16_t next_avail_ = 0;  // also the next used index: chains are given back in order
-  std::uint16_t published_ = 0;   // used index as the guest sees it
+  std::uint16_t published_ = 0;   // used index as the guest sees it,
+  std::uint16_t judged_ = 0;      // and as it was when call_wanted() was last asked
   std::uint16_t seen_avail_ = 0;  // the guest's index when it was last read
   bool event_idx_ = false;
   bool indirect_ = false;
   bool broken_ = false;
 };
+
+inline ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
+                                         Chain& chain) noexcept {
+  chain = {};
+  chain.id.id = id_at(ahead);
+  if (chain.id.id > mask_) {
+    broken_ = true;
+    return ChainStatus::broken;
+  }
+  const Descriptor first = read_descriptor(desc_, chain.id.id);
+  const std::uint16_t alone = access == Access::device_writes ? desc_f_write : 0;
+  constexpr std::uint16_t known = desc_f_next | desc_f_write | desc_f_indirect;
+  if ((first.flags & known) != alone || first.size == 0) return walk(first, access, segments, chain);
+  // Nearly every chain: one buffer.
+  std::uint8_t* const data = memory_->translate(first.address, first.size);
+  if (data == nullptr) return ChainStatus::malformed;
+  segments[0] = {data, first.size};
+  chain.segment_count = 1;
+  chain.size_bytes = first.size;
+  return ChainStatus::good;
+}
+
+inline void SplitRing::push_used(ChainId id, std::uint32_t written) noexcept {
+  const std::size_t slot = next_avail_ & mask_;
+  store<std::uint64_t>(used_ + ring_header + slot * used_entry, id.id | std::uint64_t{written} << 32);
+  ++next_avail_;
+}
 
 }  // namespace patchbay::dataplane

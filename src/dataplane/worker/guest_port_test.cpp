@@ -218,7 +218,7 @@ class LateControl final : public Port {
   explicit LateControl(Guest& guest) : Port(PortId{11}, -1), guest_(guest), spare_(guest.make_queues()) {}
   void wakes(Worker& worker) { worker_ = &worker; }
 
-  void flush(CallSignal&) noexcept override {
+  void prepare() noexcept override {
     const unsigned done = done_.load();
     if (done == exchanges) return;
     static_cast<void>(guest_.port.offer(done % 2 == 0 ? spare_.get() : guest_.queues.get(), -1));

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -28,6 +29,8 @@ constexpr std::size_t uplink_bursts = 8;
 // Descriptors that only epoll can report on (taps, a socket that may send again) are looked at every so many busy
 // passes.
 constexpr unsigned passes_between_events = 16;
+// So many ports ahead are told that their turn comes.
+constexpr std::size_t ports_ahead = 4;
 
 }  // namespace
 
@@ -125,8 +128,11 @@ std::size_t Worker::poll_once() noexcept {
   const std::size_t count = snapshot->entries.size();
   // Each pass starts at another port, so that the room in a slow uplink goes round.
   first_ = first_ + 1 < count ? first_ + 1 : 0;
+  const auto at = [&](std::size_t i) { return static_cast<PortIndex>(first_ + i < count ? first_ + i : first_ + i - count); };
+  for (std::size_t i = 0; i < std::min(ports_ahead, count); ++i) snapshot->entries[at(i)].port->prepare();
   for (std::size_t i = 0; i < count; ++i) {
-    const auto index = static_cast<PortIndex>(first_ + i < count ? first_ + i : first_ + i - count);
+    if (i + ports_ahead < count) snapshot->entries[at(i + ports_ahead)].port->prepare();
+    const PortIndex index = at(i);
     // An uplink carries the frames of many, so it gets more than one burst.
     std::size_t bursts = snapshot->entries[index].rule.uplink ? uplink_bursts : 1;
     for (std::size_t got = burst_max; bursts != 0 && got == burst_max; --bursts) {
@@ -134,10 +140,22 @@ std::size_t Worker::poll_once() noexcept {
       frames += got;
     }
   }
-  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->flush(calls_);
-  for (const Snapshot::Entry& entry : snapshot->entries) entry.port->settle(calls_);
+  end_pass();
   frames_.add(frames);
   return frames;
+}
+
+void Worker::end_pass() noexcept {
+  if (noted_ == nullptr) return;
+  for (Port* port = noted_; port != nullptr; port = port->noted_before) port->flush();
+  for (Port* port = noted_; port != nullptr; port = port->noted_before) port->settle();
+  // Guests write their wish to be called and then look at their rings; we have written the rings and then look for wishes.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  while (noted_ != nullptr) {
+    Port& port = *std::exchange(noted_, noted_->noted_before);
+    port.noted = false;
+    port.notify(calls_);
+  }
 }
 
 std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcept {
@@ -148,8 +166,10 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   port.stalled = false;
   if (count == 0) {
     port.cut_sent = 0;  // what waited is gone
+    if (port.greets()) note(port);
     return 0;
   }
+  note(port);
   const std::span frames(burst_.frames.data(), count);
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   forwarding::classify(frames, entry.rule, table);
@@ -195,12 +215,14 @@ std::size_t Worker::send_run(const Snapshot& snapshot, Port& from, std::size_t b
     forwarding::set_egress_tag(frame, egress.rule);
     needed |= frame.needs.offloads;
   }
+  note(*egress.port);
   return needed == 0 ? egress.port->send(frames) : finish_and_send(from, *egress.port, frames);
 }
 
 bool Worker::send_copy(const Snapshot& snapshot, Port& from, PortIndex target, Frame& frame) noexcept {
   const Snapshot::Entry& egress = snapshot.entries[target];
   forwarding::set_egress_tag(frame, egress.rule);
+  note(*egress.port);
   return finish_and_send(from, *egress.port, {&frame, 1}) != 0;
 }
 
@@ -233,7 +255,7 @@ bool Worker::cut_and_send(Port& from, Port& to, const Frame& piece) noexcept {
   while (!segmenter_.done()) {
     std::size_t count = 0;
     for (; count < burst_max && !segmenter_.done(); ++count) {
-      segmenter_.next(cut_.frames[count], cut_.heads[count], cut_.segments[count]);
+      segmenter_.next(cut_.frames[count], cut_.heads[count], cut_.segments_of(count));
     }
     const std::size_t sent = to.send(std::span(cut_.frames).first(count));
     const bool whole = sent == count && segmenter_.done();

@@ -47,6 +47,14 @@ class Worker {
       : id_(id), cpu_(cpu), rcu_(rcu), calls_(std::move(calls)) {}
 
   void run() noexcept;
+  // The pass ends at this port, too.
+  void note(Port& port) noexcept {
+    if (port.noted) return;
+    port.noted = true;
+    port.noted_before = noted_;
+    noted_ = &port;
+  }
+  void end_pass() noexcept;
   [[nodiscard]] std::size_t poll_port(const Snapshot& snapshot, forwarding::PortIndex index) noexcept;
   // Hands the burst on; the number of its frames that are done with, which is all of them unless the uplink is full.
   [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t count) noexcept;
@@ -78,6 +86,7 @@ class Worker {
   Segmenter segmenter_;
   forwarding::Seconds now_ = 0;  // of this pass
   std::size_t first_ = 0;        // the port at which the last pass started
+  Port* noted_ = nullptr;        // that this pass ends at: a list, through Port::noted_before
   Counter busy_cycles_, idle_cycles_, frames_, sleeps_;
 };
 
