@@ -16,7 +16,8 @@ constexpr unsigned priority_shift = 13;
 constexpr std::uint64_t group_bit = std::uint64_t{1} << 40;
 
 bool is_tpid(std::uint16_t type) noexcept {
-  return type == dataplane::tpid_8021q || type == dataplane::tpid_8021ad || type == dataplane::tpid_9100;
+  return type >= dataplane::tpid_8021q &&  // most types are less
+         (type == dataplane::tpid_8021q || type == dataplane::tpid_8021ad || type == dataplane::tpid_9100);
 }
 
 std::uint16_t type_of(const Frame& frame) noexcept {
@@ -40,13 +41,9 @@ struct Tag {
   std::uint8_t priority = 0;
 };
 
-// What the frame's tag says, the tag taken out. Drops the frame where the tag is of another kind.
-Tag take_tag(Frame& frame) noexcept {
-  std::uint16_t tpid = frame.tag_tpid;
+Tag take_tag_of_tagged(Frame& frame, std::uint16_t tpid) noexcept {
   std::uint16_t tci = frame.tag_tci;
-  if (tpid == 0) {
-    tpid = type_of(frame);
-    if (!is_tpid(tpid)) return {};
+  if (frame.tag_tpid == 0) {
     if (frame.head_size < dataplane::ethernet_header_size + dataplane::vlan_tag_size) {
       drop(frame, DropReason::frame_too_short);
       return {};
@@ -58,6 +55,12 @@ Tag take_tag(Frame& frame) noexcept {
   const bool hides_tag = tag.vid == vid_untagged && is_tpid(type_of(frame));
   if (tpid != dataplane::tpid_8021q || tag.vid == vid_reserved || hides_tag) drop(frame, DropReason::vlan_not_allowed);
   return tag;
+}
+
+// What the frame's tag says, the tag taken out. Drops the frame where the tag is of another kind.
+inline Tag take_tag(Frame& frame) noexcept {
+  const std::uint16_t tpid = frame.tag_tpid != 0 ? frame.tag_tpid : type_of(frame);
+  return frame.tag_tpid != 0 || is_tpid(tpid) ? take_tag_of_tagged(frame, tpid) : Tag{};
 }
 
 void judge_wire(Frame& frame, std::uint64_t source, const SwitchTable& table) noexcept {
@@ -95,7 +98,7 @@ void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& tabl
   if (frame.size < dataplane::ethernet_header_size) return drop(frame, DropReason::frame_too_short);
   const std::uint64_t destination = load_be48(frame.head);
   const std::uint64_t source = load_be48(frame.head + 6);
-  if (MacAddr::from_uint64(destination).is_reserved()) return drop(frame, DropReason::reserved_address);
+  if (MacAddr::is_reserved(destination)) return drop(frame, DropReason::reserved_address);
   if ((source & group_bit) != 0 || source == 0) return drop(frame, DropReason::source_multicast);
   if (rule.uplink) {
     judge_wire(frame, source, table);

@@ -41,8 +41,9 @@ class GuestMemory {
   [[nodiscard]] std::uint8_t* translate(std::uint64_t guest_address, std::uint64_t size_bytes) const noexcept {
     for (std::size_t i = 0; i < count_; ++i) {
       const Region& region = regions_[i];
+      // An address before the region is further behind it than it is long, for regions do not wrap.
       const std::uint64_t offset = guest_address - region.guest_address;
-      if (guest_address >= region.guest_address && offset < region.size_bytes &&
+      if (offset < region.size_bytes &&
           size_bytes <= region.size_bytes - offset) {
         return region.data + offset;
       }

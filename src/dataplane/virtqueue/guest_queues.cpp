@@ -48,21 +48,23 @@ Offloads takes_of(std::uint64_t features) noexcept {
   return offloads_of(features, table);
 }
 
-// At most head_size_max bytes, and in most frames few: without a call, whole registers at a time, the last ones over the
-// ones before.
-inline void copy_head(std::uint8_t* to, const std::uint8_t* from, std::uint32_t size) noexcept {
-  const auto ends = [&]<std::size_t part>(std::integral_constant<std::size_t, part>) {
-    std::array<std::uint8_t, part> first;
-    std::array<std::uint8_t, part> last;
-    std::memcpy(first.data(), from, part);
-    std::memcpy(last.data(), from + size - part, part);
-    std::memcpy(to, first.data(), part);
-    std::memcpy(to + size - part, last.data(), part);
-  };
-  if (size >= 64) return ends(std::integral_constant<std::size_t, 64>{});
-  if (size >= 32) return ends(std::integral_constant<std::size_t, 32>{});
-  if (size >= 16) return ends(std::integral_constant<std::size_t, 16>{});
-  if (size >= 8) return ends(std::integral_constant<std::size_t, 8>{});
+// The first and the last `part` bytes: all of them, if there are part to 2 * part.
+template <std::size_t part>
+[[gnu::always_inline]] inline void copy_ends(std::uint8_t* to, const std::uint8_t* from, std::uint32_t size) noexcept {
+  std::array<std::uint8_t, part> first;
+  std::array<std::uint8_t, part> last;
+  std::memcpy(first.data(), from, part);
+  std::memcpy(last.data(), from + size - part, part);
+  std::memcpy(to, first.data(), part);
+  std::memcpy(to + size - part, last.data(), part);
+}
+
+// At most head_size_max bytes, and in most frames few: without a call, in whole registers.
+[[gnu::always_inline]] inline void copy_head(std::uint8_t* to, const std::uint8_t* from, std::uint32_t size) noexcept {
+  if (size > 64) return copy_ends<64>(to, from, size);
+  if (size >= 32) return copy_ends<32>(to, from, size);
+  if (size >= 16) return copy_ends<16>(to, from, size);
+  if (size >= 8) return copy_ends<8>(to, from, size);
   std::memcpy(to, from, size);
 }
 
@@ -180,66 +182,64 @@ std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
   const auto count = std::min<std::size_t>(ring.available(), burst_max);
   if (count == 0) return 0;
   ring.prefetch_chains(count);
-  struct Taken {
-    std::span<Segment> segments;
-    std::uint64_t size_bytes;  // 0: of no use
-  };
-  std::array<Taken, burst_max> taken;
-  std::span<Segment> room = burst.segments;
+  std::array<Chain, burst_max> chains;
+  Segment* room = burst.segments.data();
   std::size_t read = 0;
   for (; read < count; ++read) {
-    Chain chain;
+    Chain& chain = chains[read];
     const ChainStatus status =
-        ring.read_chain(static_cast<std::uint16_t>(read), Access::device_reads, room.first(segments_max), chain);
+        ring.read_chain(static_cast<std::uint16_t>(read), Access::device_reads, {room, segments_max}, chain);
     if (status == ChainStatus::broken || status == ChainStatus::none) break;
-    taken_[read] = chain.id;
-    const bool good = status == ChainStatus::good;
-    taken[read] = {room.first(good ? chain.segment_count : 0U), good ? chain.size_bytes : 0U};
-    room = room.subspan(taken[read].segments.size());
-    for (const Segment& segment : taken[read].segments.first(std::min<std::size_t>(taken[read].segments.size(), 2))) {
-      prefetch_to_read(segment.data);
-      prefetch_to_read(segment.data + cache_line_size);
-    }
+    if (status == ChainStatus::malformed) chain.segment_count = 0;
+    if (chain.segment_count == 0) continue;
+    prefetch_to_read(room->data);
+    prefetch_to_read(room->data + cache_line_size);
+    if (chain.segment_count > 1) prefetch_to_read(room[1].data);
+    room += chain.segment_count;
   }
+  room = burst.segments.data();
   for (std::size_t i = 0; i < read; ++i) {
-    Frame& frame = burst.frames[i];
-    frame = Frame{};
-    if (taken[i].size_bytes < header_size_) {
-      drop(frame, DropReason::bad_descriptor);
-    } else {
-      take_one(frame, burst.heads[i], taken[i].segments, taken[i].size_bytes);
-    }
+    taken_[i] = chains[i].id;
+    take_one(burst.frames[i], burst.heads[i], {room, chains[i].segment_count}, chains[i].size_bytes);
+    room += chains[i].segment_count;
   }
   return read;
 }
 
-void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
-                           std::uint64_t size_bytes) noexcept {
+inline void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head,
+                                  std::span<Segment> segments, std::uint64_t size_bytes) noexcept {
+  frame = Frame{};
+  if (segments.empty() || size_bytes < header_size_) return drop(frame, DropReason::bad_descriptor);
   const std::uint64_t size = size_bytes - header_size_;
   if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
   if (size > frame_size_max) return drop(frame, DropReason::oversize);
-  VnetHeader header;
-  std::uint8_t header_bytes[vnet_header_size] = {};
   const auto head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
-  Segment& first = segments[0];
-  std::size_t at = 0;
-  if (header_size_ == vnet_header_size && first.size >= vnet_header_size + head_size) {
-    std::memcpy(header_bytes, first.data, vnet_header_size);
-    copy_head(head.data(), first.data + vnet_header_size, head_size);
-    first.data += vnet_header_size + head_size;
-    first.size -= static_cast<std::uint32_t>(vnet_header_size) + head_size;
-    if (first.size == 0) at = 1;
-  } else {
-    take_bytes(segments, at, header_bytes, header_size_);
-    take_bytes(segments, at, head.data(), head_size);
-  }
   frame.head = head.data();
   frame.head_size = head_size;
   frame.size = static_cast<std::uint32_t>(size);
-  frame.rest = segments.data() + at;
-  frame.rest_count = static_cast<std::uint16_t>(segments.size() - at);
-  std::memcpy(&header, header_bytes, sizeof header_bytes);
-  if (((header.flags & vnet_needs_csum) | header.gso_type) != 0) take_needs(frame, header, asks_);
+  std::array<std::uint8_t, vnet_header_size> header_bytes{};
+  Segment& first = segments[0];
+  const std::uint32_t both = static_cast<std::uint32_t>(vnet_header_size) + head_size;
+  if (header_size_ == vnet_header_size && first.size >= both) {
+    std::memcpy(header_bytes.data(), first.data, vnet_header_size);
+    copy_head(head.data(), first.data + vnet_header_size, head_size);
+    const bool all = first.size == both;
+    first.data += both;
+    first.size -= both;
+    frame.rest = segments.data() + (all ? 1 : 0);
+    frame.rest_count = static_cast<std::uint16_t>(segments.size() - (all ? 1 : 0));
+  } else {
+    std::size_t at = 0;
+    take_bytes(segments, at, header_bytes.data(), header_size_);
+    take_bytes(segments, at, head.data(), head_size);
+    frame.rest = segments.data() + at;
+    frame.rest_count = static_cast<std::uint16_t>(segments.size() - at);
+  }
+  // Nearly all frames need nothing.
+  if (((header_bytes[0] & vnet_needs_csum) | header_bytes[1]) == 0) return;
+  VnetHeader header;
+  std::memcpy(&header, header_bytes.data(), sizeof header);
+  take_needs(frame, header, asks_);
 }
 
 void GuestQueues::give_back(std::size_t count) noexcept {
@@ -342,15 +342,16 @@ Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
   return Put::delivered;
 }
 
-void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
-  VnetHeader header = leaving_header(frame);
+inline void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
+  VnetHeader header;
+  if (frame.needs.offloads != 0) header = leaving_header(frame);
   header.num_buffers = 1;
-  std::uint8_t header_bytes[vnet_header_size];
-  std::memcpy(header_bytes, &header, sizeof header_bytes);
+  std::array<std::uint8_t, vnet_header_size> header_bytes;
+  std::memcpy(header_bytes.data(), &header, sizeof header);
   if (header_size_ == vnet_header_size) {
-    std::memcpy(to, header_bytes, vnet_header_size);
+    std::memcpy(to, header_bytes.data(), vnet_header_size);
   } else {
-    std::memcpy(to, header_bytes, vnet_header_size_legacy);
+    std::memcpy(to, header_bytes.data(), vnet_header_size_legacy);
   }
   to += header_size_;
   if (frame.tag_tpid == 0 && frame.head_size <= head_size_max) {
