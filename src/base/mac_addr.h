@@ -45,9 +45,7 @@ class MacAddr {
   // May be the address of a station: neither group nor all zeros.
   [[nodiscard]] constexpr bool is_station() const noexcept { return !is_group() && !is_zero(); }
   // 01-80-C2-00-00-00 to -0F: a bridge must not forward these (IEEE 802.1Q-2018, table 8-1).
-  [[nodiscard]] constexpr bool is_reserved() const noexcept {
-    return is_reserved(to_uint64());
-  }
+  [[nodiscard]] constexpr bool is_reserved() const noexcept { return is_reserved(to_uint64()); }
   [[nodiscard]] static constexpr bool is_reserved(std::uint64_t address) noexcept {
     return (address & ~std::uint64_t{0xF}) == 0x0180C2000000;
   }

@@ -97,8 +97,8 @@ struct Frame {
   std::uint16_t tag_tci = 0;
   Needs needs;
   Action action = Action::undecided;
-  DropReason reason = DropReason::no_destination;  // with Action::drop
-  std::uint32_t target = 0;                        // unicast: index of the port in the snapshot
+  DropReason reason = {};    // with Action::drop. All defaults are zeros: a frame is made with a few wide stores
+  std::uint32_t target = 0;  // unicast: index of the port in the snapshot
 };
 
 inline void drop(Frame& frame, DropReason reason) noexcept {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <string>
@@ -55,6 +56,10 @@ Result<std::shared_ptr<const GuestMemory>> GuestMemory::map(std::span<const Memo
   for (std::size_t i = 0; i < regions.size(); ++i) {
     if (auto added = memory->add(regions[i], i); !added) return fail(added.error());
   }
+  const auto end = memory->regions_.begin() + static_cast<std::ptrdiff_t>(memory->count_);
+  std::iter_swap(memory->regions_.begin(),
+                 std::max_element(memory->regions_.begin(), end,
+                                  [](const Region& a, const Region& b) { return a.size_bytes < b.size_bytes; }));
   return std::shared_ptr<const GuestMemory>(std::move(memory));
 }
 
@@ -78,8 +83,8 @@ Result<void> GuestMemory::add(const MemoryRegion& region, std::size_t number) {
   }
   regions_[count_++] = {.guest_address = region.guest_address,
                         .size_bytes = region.size_bytes,
-                        .front_end_address = region.front_end_address,
                         .data = static_cast<std::uint8_t*>(mapping) + (region.mmap_offset - extent->offset),
+                        .front_end_address = region.front_end_address,
                         .mapping = mapping,
                         .mapping_size = extent->size,
                         .place = extent->place,

@@ -39,16 +39,10 @@ class GuestMemory {
 
   // `size_bytes` bytes (not zero) from `guest_address` on; nullptr unless all of them lie in one region.
   [[nodiscard]] std::uint8_t* translate(std::uint64_t guest_address, std::uint64_t size_bytes) const noexcept {
-    for (std::size_t i = 0; i < count_; ++i) {
-      const Region& region = regions_[i];
-      // An address before the region is further behind it than it is long, for regions do not wrap.
-      const std::uint64_t offset = guest_address - region.guest_address;
-      if (offset < region.size_bytes &&
-          size_bytes <= region.size_bytes - offset) {
-        return region.data + offset;
-      }
-    }
-    return nullptr;
+    std::uint8_t* data = translate(regions_[0], guest_address, size_bytes);  // the largest
+    for (std::size_t i = 1; data == nullptr && i < count_; ++i)
+      data = translate(regions_[i], guest_address, size_bytes);
+    return data;
   }
   // The same for an address in the front-end's terms.
   [[nodiscard]] std::uint8_t* translate_front_end(std::uint64_t address, std::uint64_t size_bytes) const noexcept;
@@ -63,8 +57,8 @@ class GuestMemory {
   struct Region {
     std::uint64_t guest_address = 0;
     std::uint64_t size_bytes = 0;
-    std::uint64_t front_end_address = 0;
     std::uint8_t* data = nullptr;
+    std::uint64_t front_end_address = 0;
     void* mapping = nullptr;
     std::size_t mapping_size = 0;
     FilePlace place;
@@ -72,6 +66,12 @@ class GuestMemory {
   };
 
   GuestMemory() = default;
+  [[nodiscard]] static std::uint8_t* translate(const Region& region, std::uint64_t guest_address,
+                                               std::uint64_t size_bytes) noexcept {
+    // An address before the region is further behind it than it is long, for regions do not wrap.
+    const std::uint64_t offset = guest_address - region.guest_address;
+    return offset < region.size_bytes && size_bytes <= region.size_bytes - offset ? region.data + offset : nullptr;
+  }
   [[nodiscard]] Result<void> add(const MemoryRegion& region, std::size_t number);
 
   std::array<Region, memory_regions_max> regions_;

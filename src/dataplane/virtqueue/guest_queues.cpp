@@ -68,11 +68,11 @@ template <std::size_t part>
   std::memcpy(to, from, size);
 }
 
-void prefetch_to_write(std::uint8_t* at, std::uint64_t size) noexcept {
-  constexpr std::uint64_t lines_max = 4;  // what is written in one go behind them, the processor fetches by itself
-  const std::uint64_t end = std::min<std::uint64_t>(size, lines_max * cache_line_size);
-  for (std::uint64_t offset = 0; offset < end; offset += cache_line_size) patchbay::prefetch_to_write(at + offset);
-  if (size < lines_max * cache_line_size) patchbay::prefetch_to_write(at + size - 1);
+inline void prefetch_to_write(std::uint8_t* at, std::uint32_t size) noexcept {
+  patchbay::prefetch_to_write(at);
+  patchbay::prefetch_to_write(at + std::min<std::uint32_t>(size - 1, cache_line_size));
+  if (size <= 2 * cache_line_size) return;
+  patchbay::prefetch_to_write(at + 2 * cache_line_size);  // what is written in one go behind it comes by itself
 }
 
 // Copies the first `size` bytes behind segments[at], and takes them away from there: `at` moves on.
@@ -182,64 +182,83 @@ std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
   const auto count = std::min<std::size_t>(ring.available(), burst_max);
   if (count == 0) return 0;
   ring.prefetch_chains(count);
-  std::array<Chain, burst_max> chains;
+  std::array<std::uint8_t, burst_max> pieces;
   Segment* room = burst.segments.data();
   std::size_t read = 0;
   for (; read < count; ++read) {
-    Chain& chain = chains[read];
-    const ChainStatus status =
-        ring.read_chain(static_cast<std::uint16_t>(read), Access::device_reads, {room, segments_max}, chain);
-    if (status == ChainStatus::broken || status == ChainStatus::none) break;
-    if (status == ChainStatus::malformed) chain.segment_count = 0;
-    if (chain.segment_count == 0) continue;
+    const auto ahead = static_cast<std::uint16_t>(read);
+    if (ring.read_single(ahead, Access::device_reads, *room, taken_[read])) {
+      pieces[read] = 1;
+    } else {
+      Chain chain;
+      const ChainStatus status = ring.read_chain(ahead, Access::device_reads, {room, segments_max}, chain);
+      if (status == ChainStatus::broken || status == ChainStatus::none) break;
+      taken_[read] = chain.id;
+      pieces[read] = status == ChainStatus::good ? static_cast<std::uint8_t>(chain.segment_count) : std::uint8_t{0};
+      if (pieces[read] == 0) continue;
+      prefetch_to_read(room[pieces[read] - 1].data);
+    }
     prefetch_to_read(room->data);
     prefetch_to_read(room->data + cache_line_size);
-    if (chain.segment_count > 1) prefetch_to_read(room[1].data);
-    room += chain.segment_count;
+    room += pieces[read];
   }
   room = burst.segments.data();
   for (std::size_t i = 0; i < read; ++i) {
-    taken_[i] = chains[i].id;
-    take_one(burst.frames[i], burst.heads[i], {room, chains[i].segment_count}, chains[i].size_bytes);
-    room += chains[i].segment_count;
+    take_one(burst.frames[i], burst.heads[i].data(), room, pieces[i]);
+    room += pieces[i];
   }
   return read;
 }
 
-inline void GuestQueues::take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head,
-                                  std::span<Segment> segments, std::uint64_t size_bytes) noexcept {
+[[gnu::always_inline]] inline void GuestQueues::take_one(Frame& frame, std::uint8_t* head, Segment* segments,
+                                                         std::size_t count) noexcept {
   frame = Frame{};
-  if (segments.empty() || size_bytes < header_size_) return drop(frame, DropReason::bad_descriptor);
-  const std::uint64_t size = size_bytes - header_size_;
-  if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
-  if (size > frame_size_max) return drop(frame, DropReason::oversize);
-  const auto head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
-  frame.head = head.data();
+  frame.head = head;
+  const std::uint32_t size = segments->size - static_cast<std::uint32_t>(vnet_header_size);
+  const bool simple = count == 1 && header_size_ == vnet_header_size && segments->size <= frame_size_max &&
+                      segments->size >= vnet_header_size + ethernet_header_size;
+  if (!simple) return take_any(frame, segments, count);
+  const auto head_size = std::min(size, static_cast<std::uint32_t>(head_size_max));
+  const std::uint8_t* const from = segments->data;
+  HeaderBytes header{};
+  std::memcpy(header.data(), from, vnet_header_size);
+  copy_head(head, from + vnet_header_size, head_size);
   frame.head_size = head_size;
-  frame.size = static_cast<std::uint32_t>(size);
-  std::array<std::uint8_t, vnet_header_size> header_bytes{};
-  Segment& first = segments[0];
-  const std::uint32_t both = static_cast<std::uint32_t>(vnet_header_size) + head_size;
-  if (header_size_ == vnet_header_size && first.size >= both) {
-    std::memcpy(header_bytes.data(), first.data, vnet_header_size);
-    copy_head(head.data(), first.data + vnet_header_size, head_size);
-    const bool all = first.size == both;
-    first.data += both;
-    first.size -= both;
-    frame.rest = segments.data() + (all ? 1 : 0);
-    frame.rest_count = static_cast<std::uint16_t>(segments.size() - (all ? 1 : 0));
-  } else {
-    std::size_t at = 0;
-    take_bytes(segments, at, header_bytes.data(), header_size_);
-    take_bytes(segments, at, head.data(), head_size);
-    frame.rest = segments.data() + at;
-    frame.rest_count = static_cast<std::uint16_t>(segments.size() - at);
+  frame.size = size;
+  if (size != head_size) {
+    const auto both = static_cast<std::uint32_t>(vnet_header_size) + head_size;
+    segments->data += both;
+    segments->size -= both;
+    frame.rest = segments;
+    frame.rest_count = 1;
   }
-  // Nearly all frames need nothing.
-  if (((header_bytes[0] & vnet_needs_csum) | header_bytes[1]) == 0) return;
+  judge(frame, header);
+}
+
+// Nearly all frames need nothing.
+inline void GuestQueues::judge(Frame& frame, const HeaderBytes& header_bytes) const noexcept {
+  if (((header_bytes[0] & vnet_needs_csum) | header_bytes[1]) == 0) return;  // flags and gso_type
   VnetHeader header;
   std::memcpy(&header, header_bytes.data(), sizeof header);
   take_needs(frame, header, asks_);
+}
+
+void GuestQueues::take_any(Frame& frame, Segment* segments, std::size_t count) const noexcept {
+  std::uint64_t size_bytes = 0;
+  for (std::size_t i = 0; i < count; ++i) size_bytes += segments[i].size;
+  if (size_bytes < header_size_) return drop(frame, DropReason::bad_descriptor);
+  const std::uint64_t size = size_bytes - header_size_;
+  if (size < ethernet_header_size) return drop(frame, DropReason::frame_too_short);
+  if (size > frame_size_max) return drop(frame, DropReason::oversize);
+  HeaderBytes header{};
+  std::size_t at = 0;
+  frame.head_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(size, head_size_max));
+  frame.size = static_cast<std::uint32_t>(size);
+  take_bytes({segments, count}, at, header.data(), header_size_);
+  take_bytes({segments, count}, at, frame.head, frame.head_size);
+  frame.rest = segments + at;
+  frame.rest_count = static_cast<std::uint16_t>(count - at);
+  judge(frame, header);
 }
 
 void GuestQueues::give_back(std::size_t count) noexcept {
@@ -305,26 +324,25 @@ Puts GuestQueues::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
 
 template <typename Kind>
 std::size_t GuestQueues::put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept {
-  const auto count =
-      std::min<std::size_t>(ring.available(static_cast<std::uint16_t>(frames.size())), frames.size());
+  const auto count = std::min<std::size_t>(ring.available(static_cast<std::uint16_t>(frames.size())), frames.size());
   if (count > 1) ring.prefetch_chains(count);
+  std::array<std::uint32_t, burst_max> written;
   std::size_t fit = 0;
   for (; fit < count; ++fit) {
-    Chain chain;
     Segment& buffer = segments_[fit];
-    const ChainStatus status =
-        ring.read_chain(static_cast<std::uint16_t>(fit), Access::device_writes, {&buffer, 1}, chain);
-    const std::uint64_t needed = size_with(frames[fit]);
-    if (status != ChainStatus::good || chain.size_bytes < needed) break;
-    chains_[fit] = {chain.id, needed};
-    if (count > 1) prefetch_to_write(buffer.data, needed);
+    if (!ring.read_single(static_cast<std::uint16_t>(fit), Access::device_writes, buffer, chains_[fit].id)) break;
+    written[fit] = static_cast<std::uint32_t>(size_with(frames[fit]));  // frame_size_max and a little more
+    if (buffer.size < written[fit]) break;
+    if (count > 1) prefetch_to_write(buffer.data, written[fit]);
   }
+  std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < fit; ++i) {
     write_whole(frames[i], segments_[i].data);
-    puts.bytes += frames[i].size;
+    bytes += frames[i].size;
   }
-  for (std::size_t i = 0; i < fit; ++i) ring.push_used(chains_[i].id, static_cast<std::uint32_t>(chains_[i].size_bytes));
+  for (std::size_t i = 0; i < fit; ++i) ring.push_used(chains_[i].id, written[i]);
   puts.delivered += fit;
+  puts.bytes += bytes;
   return fit;
 }
 
@@ -342,16 +360,15 @@ Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
   return Put::delivered;
 }
 
-inline void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
-  VnetHeader header;
-  if (frame.needs.offloads != 0) header = leaving_header(frame);
-  header.num_buffers = 1;
-  std::array<std::uint8_t, vnet_header_size> header_bytes;
-  std::memcpy(header_bytes.data(), &header, sizeof header);
-  if (header_size_ == vnet_header_size) {
-    std::memcpy(to, header_bytes.data(), vnet_header_size);
+[[gnu::always_inline]] inline void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
+  if (frame.needs.offloads == 0 && header_size_ == vnet_header_size) {
+    VnetHeader plain;
+    plain.num_buffers = 1;
+    std::memcpy(to, &plain, sizeof plain);
   } else {
-    std::memcpy(to, header_bytes.data(), vnet_header_size_legacy);
+    VnetHeader header = leaving_header(frame);
+    header.num_buffers = 1;
+    std::memcpy(to, &header, header_size_);
   }
   to += header_size_;
   if (frame.tag_tpid == 0 && frame.head_size <= head_size_max) {

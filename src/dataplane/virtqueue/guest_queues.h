@@ -138,8 +138,12 @@ class GuestQueues {
   [[nodiscard]] std::size_t put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept;
   template <typename Kind>
   [[nodiscard]] Put put_spread(Kind& ring, const Frame& frame) noexcept;
-  void take_one(Frame& frame, std::array<std::uint8_t, head_size_max>& head, std::span<Segment> segments,
-                std::uint64_t size_bytes) noexcept;
+  // `segments`: the chain's, `count` of them; 0: it is of no use. Takes away what is in the head from them.
+  void take_one(Frame& frame, std::uint8_t* head, Segment* segments, std::size_t count) noexcept;
+  void take_any(Frame& frame, Segment* segments, std::size_t count) const noexcept;
+  // `header_bytes`: the virtio-net header, zeros where there is none.
+  using HeaderBytes = std::array<std::uint8_t, vnet_header_size>;
+  void judge(Frame& frame, const HeaderBytes& header_bytes) const noexcept;
   [[nodiscard]] std::uint64_t size_with(const Frame& frame) const noexcept { return header_size_ + tagged_size(frame); }
   // Receive chains for `needed` bytes, noted in segments_ and chains_.
   template <typename Kind>

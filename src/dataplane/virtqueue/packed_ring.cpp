@@ -174,17 +174,37 @@ PackedRing::Descriptor PackedRing::make_descriptor(const std::uint8_t* at, std::
           .flags = static_cast<std::uint16_t>(word >> flags_shift)};
 }
 
-ChainStatus PackedRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
-                                   Chain& chain) noexcept {
+bool PackedRing::seek(std::uint16_t ahead, std::uint64_t& word) noexcept {
   if (ahead == 0) {
     if (used_count_ > record_used_max - segments_max) show();  // what one frame needs can be given back at once
     cursor_ = next_;
     cursor_ahead_ = 0;
     cursor_slots_ = given_slots_;
   }
-  if (broken_ || ahead != cursor_ahead_ || cursor_slots_ >= size_) return ChainStatus::none;
-  const auto word = load_acquire<std::uint64_t>(word_of(cursor_.index));
-  if (!is_offered(word, cursor_.wrap)) return ChainStatus::none;
+  if (broken_ || ahead != cursor_ahead_ || cursor_slots_ >= size_) return false;
+  word = load_acquire<std::uint64_t>(word_of(cursor_.index));
+  return is_offered(word, cursor_.wrap);
+}
+
+bool PackedRing::read_single(std::uint16_t ahead, Access access, Segment& segment, ChainId& id) noexcept {
+  std::uint64_t word = 0;
+  if (!seek(ahead, word)) return false;
+  const Descriptor only = make_descriptor(desc_ + cursor_.index * desc_size, word);
+  if (!is_single(only.flags, access) || only.size == 0 || only.id >= size_) return false;
+  std::uint8_t* const data = memory_->translate(only.address, only.size);
+  if (data == nullptr) return false;
+  segment = {data, only.size};
+  id = {only.id, 1};
+  cursor_.advance(1, size_);
+  ++cursor_slots_;
+  ++cursor_ahead_;
+  return true;
+}
+
+ChainStatus PackedRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
+                                   Chain& chain) noexcept {
+  std::uint64_t word = 0;
+  if (!seek(ahead, word)) return ChainStatus::none;
   chain = {};
   const Descriptor first = make_descriptor(desc_ + cursor_.index * desc_size, word);
   const ChainStatus status = walk(first, access, segments, chain);

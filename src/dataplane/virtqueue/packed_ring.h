@@ -63,6 +63,7 @@ class PackedRing {
   void prefetch_chains(std::size_t count) const noexcept;
   [[nodiscard]] ChainStatus read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
                                        Chain& chain) noexcept;
+  [[nodiscard]] bool read_single(std::uint16_t ahead, Access access, Segment& segment, ChainId& id) noexcept;
   void push_used(ChainId id, std::uint32_t written) noexcept;
   void show() noexcept;
   [[nodiscard]] bool call_wanted() noexcept;
@@ -89,6 +90,8 @@ class PackedRing {
   [[nodiscard]] std::uint8_t* word_of(std::uint32_t index) const noexcept { return desc_ + index * desc_size + 8; }
   [[nodiscard]] static Descriptor make_descriptor(const std::uint8_t* at, std::uint64_t word) noexcept;
   [[nodiscard]] static bool is_offered(std::uint64_t word, bool wrap) noexcept;
+  // Moves the cursor to the chain `ahead`; false if it is not there, or does not wait.
+  [[nodiscard]] bool seek(std::uint16_t ahead, std::uint64_t& word) noexcept;
   // False: this chain cannot be used.
   [[nodiscard]] bool add_segment(const Descriptor& descriptor, std::span<Segment> segments,
                                  Chain& chain) const noexcept;

@@ -42,6 +42,12 @@ inline constexpr std::size_t desc_size = 16;
 
 enum class Access : std::uint8_t { device_reads, device_writes };
 
+// Of a chain's first descriptor: there is no other one, and the buffer is for this.
+[[nodiscard]] constexpr bool is_single(std::uint16_t flags, Access access) noexcept {
+  const std::uint16_t wanted = access == Access::device_writes ? desc_f_write : std::uint16_t{0};
+  return (flags & (desc_f_next | desc_f_write | desc_f_indirect)) == wanted;
+}
+
 enum class ChainStatus : std::uint8_t {
   good,
   none,       // no chain waits there

@@ -59,6 +59,17 @@ void SplitRing::prefetch_chains(std::size_t count) const noexcept {
   for (std::size_t i = 0; i < count; ++i) prefetch_to_read(desc_ + std::size_t{id_at(i)} * desc_size);
 }
 
+ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
+                                  Chain& chain) noexcept {
+  chain = {};
+  chain.id.id = id_at(ahead);
+  if (chain.id.id > mask_) {
+    broken_ = true;
+    return ChainStatus::broken;
+  }
+  return walk(read_descriptor(desc_, chain.id.id), access, segments, chain);
+}
+
 bool SplitRing::enter_indirect(const Descriptor& descriptor, const std::uint8_t*& table,
                                std::uint32_t& table_entries) const noexcept {
   const bool nested = table != desc_;

@@ -128,7 +128,9 @@ std::size_t Worker::poll_once() noexcept {
   const std::size_t count = snapshot->entries.size();
   // Each pass starts at another port, so that the room in a slow uplink goes round.
   first_ = first_ + 1 < count ? first_ + 1 : 0;
-  const auto at = [&](std::size_t i) { return static_cast<PortIndex>(first_ + i < count ? first_ + i : first_ + i - count); };
+  const auto at = [&](std::size_t i) {
+    return static_cast<PortIndex>(first_ + i < count ? first_ + i : first_ + i - count);
+  };
   for (std::size_t i = 0; i < std::min(ports_ahead, count); ++i) snapshot->entries[at(i)].port->prepare();
   for (std::size_t i = 0; i < count; ++i) {
     if (i + ports_ahead < count) snapshot->entries[at(i + ports_ahead)].port->prepare();
@@ -191,8 +193,8 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
     const Frame& frame = burst_.frames[at];
     if (frame.action == Action::unicast) {
       const std::size_t begin = at;
-      while (at < count && burst_.frames[at].action == Action::unicast && burst_.frames[at].target == frame.target)
-        ++at;
+      const PortIndex target = frame.target;
+      while (at < count && burst_.frames[at].action == Action::unicast && burst_.frames[at].target == target) ++at;
       const std::size_t sent = send_run(snapshot, from, begin, at - begin);
       if (sent < at - begin) return begin + sent;
     } else if (frame.action == Action::flood || frame.action == Action::flood_unknown) {
