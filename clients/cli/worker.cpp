@@ -25,10 +25,12 @@ std::string worker_table(const Json& workers) {
                {"BUSY CYCLES", true},
                {"IDLE CYCLES", true},
                {"FRAMES", true},
-               {"SLEEPS", true}});
+               {"SLEEPS", true},
+               {"PORTS", true}});
   for (const Json& worker : workers) {
     table.add({text_of(worker, "id"), text_of(worker, "cpu"), busy_text(worker), text_of(worker, "busy_cycles"),
-               text_of(worker, "idle_cycles"), text_of(worker, "frames"), text_of(worker, "sleeps")});
+               text_of(worker, "idle_cycles"), text_of(worker, "frames"), text_of(worker, "sleeps"),
+               text_of(worker, "ports")});
   }
   return table.text("no workers");
 }
@@ -37,8 +39,9 @@ void add_worker(CLI::App& app, Context& context) {
   auto* noun = app.add_subcommand("worker", "Threads that move frames");
   noun->require_subcommand(1);
   noun->footer("Example:\n  patchbay worker list");
-  auto* list = add_verb(*noun, "list", "List the workers: busy and idle TSC cycles, frames, sleeps; sleep is not idle",
-                        "patchbay worker list");
+  auto* list =
+      add_verb(*noun, "list", "List the workers: busy and idle TSC cycles, frames, sleeps, ports; sleep is not idle",
+               "patchbay worker list");
   list->callback([&context] {
     context.run = [&context] { return ask_and_print(context, {.path = "/v1/workers"}, worker_table); };
   });

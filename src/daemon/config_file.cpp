@@ -41,8 +41,9 @@ Result<void> read_entry(const std::string& key, const YAML::Node& value, FileOpt
   if (key == "state-dir") return put(options.state_dir, read_text(value));
   if (key == "run-dir") return put(options.run_dir, read_text(value));
   if (key == "worker-cpus") return put(options.worker_cpus, read_cpus(value));
+  if (key == "poll") return put(options.always_poll, parse_poll(value.IsScalar() ? value.Scalar() : ""));
   if (key == "socket-group") return put(options.socket_group, read_text(value));
-  return fail(ErrorCode::invalid, "unknown key; there are state-dir, run-dir, worker-cpus and socket-group");
+  return fail(ErrorCode::invalid, "unknown key; there are state-dir, run-dir, worker-cpus, poll and socket-group");
 }
 
 Error at_line(const std::string& path, int line, const std::string& what) {

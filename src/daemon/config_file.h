@@ -12,6 +12,7 @@ struct FileOptions {
   std::optional<std::string> state_dir;
   std::optional<std::string> run_dir;
   std::optional<std::vector<unsigned>> worker_cpus;
+  std::optional<bool> always_poll;
   std::optional<std::string> socket_group;
 };
 

@@ -36,13 +36,14 @@ CommandLine parse_file(const TempDir& dir, const std::string& text, std::vector<
 }
 
 TEST(Options, come_from_flags) {
-  const auto parsed =
-      parse({"--state-dir", "/a/./b/", "--run-dir", "/r", "--worker-cpus", "0,3", "--socket-group", "kvm"});
+  const auto parsed = parse({"--state-dir", "/a/./b/", "--run-dir", "/r", "--worker-cpus", "0,3", "--socket-group",
+                             "kvm", "--poll", "always"});
   ASSERT_TRUE(parsed.options) << parsed.exit.text;
   EXPECT_EQ(parsed.options->state_dir, "/a/b");
   EXPECT_EQ(parsed.options->run_dir, "/r");
   EXPECT_EQ(parsed.options->worker_cpus, (std::vector<unsigned>{0, 3}));
   EXPECT_EQ(parsed.options->socket_group, "kvm");
+  EXPECT_TRUE(parsed.options->always_poll);
 }
 
 TEST(Options, have_absolute_paths) {
@@ -51,6 +52,7 @@ TEST(Options, have_absolute_paths) {
   EXPECT_EQ(parsed.options->state_dir.front(), '/');
   EXPECT_TRUE(parsed.options->worker_cpus.empty());
   EXPECT_FALSE(parsed.options->socket_group);
+  EXPECT_FALSE(parsed.options->always_poll);
 }
 
 TEST(Options, that_make_no_sense_are_a_usage_error) {
@@ -62,6 +64,7 @@ TEST(Options, that_make_no_sense_are_a_usage_error) {
                                              {"--state-dir", "/s", "--run-dir", "/r", "extra"},
                                              {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "0,"},
                                              {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "a"},
+                                             {"--state-dir", "/s", "--run-dir", "/r", "--poll", "sometimes"},
                                              {"--state-dir", "/s", "--run-dir", "/r", "--worker-cpus", "-1"}}) {
     const auto parsed = parse(arguments);
     EXPECT_FALSE(parsed.options);
@@ -78,8 +81,9 @@ TEST(Options, help_is_no_error_and_has_an_example) {
 
 TEST(Options, come_from_a_file_and_flags_win) {
   const TempDir dir;
-  const auto parsed = parse_file(dir, "state-dir: /s\nrun-dir: /r\nworker-cpus: [0, 1]\nsocket-group: kvm\n",
-                                 {"--run-dir", "/other", "--worker-cpus", "2"});
+  const auto parsed =
+      parse_file(dir, "state-dir: /s\nrun-dir: /r\nworker-cpus: [0, 1]\nsocket-group: kvm\npoll: always\n",
+                 {"--run-dir", "/other", "--worker-cpus", "2"});
   ASSERT_TRUE(parsed.options) << parsed.exit.text;
   EXPECT_EQ(parsed.options->state_dir, "/s");
   EXPECT_EQ(parsed.options->run_dir, "/other");
@@ -99,6 +103,7 @@ TEST(Options, a_bad_file_is_named_with_line_and_key) {
   };
   for (const Case& c :
        {Case{"state-dir: /s\nrundir: /r\n", "line 2: rundir: unknown key"},
+        Case{"state-dir: /s\npoll: never\n", "line 2: poll: \"never\""},
         Case{"state-dir: /s\n\nworker-cpus: many\n", "line 3: worker-cpus: 'many'"},
         Case{"worker-cpus: [0, [1]]\n", "line 1: worker-cpus:"}, Case{"worker-cpus: {a: 1}\n", "line 1: worker-cpus:"},
         Case{"state-dir: [a]\n", "line 1: state-dir:"},

@@ -24,17 +24,22 @@ struct Flags {
   std::string state_dir;
   std::string run_dir;
   std::string worker_cpus;
+  std::string poll;
   std::string socket_group;
   std::string config;
 };
+
+constexpr const char* poll_words =
+    "adaptive: sleep while there is nothing to do; always: never sleep, one whole CPU each";
 
 void describe(CLI::App& app, Flags& flags) {
   app.add_option("--state-dir", flags.state_dir, "where the wanted state of the host is stored")->type_name("DIR");
   app.add_option("--run-dir", flags.run_dir, "where sockets appear: api.sock, and one a guest's vnic")
       ->type_name("DIR");
   app.add_option("--worker-cpus", flags.worker_cpus,
-                 "the CPU of the worker (this version runs one); without it, wherever there is room")
+                 "one worker on each of these CPUs; without it one, wherever there is room")
       ->type_name("CPU,...");
+  app.add_option("--poll", flags.poll, poll_words)->type_name("adaptive|always");
   app.add_option("--socket-group", flags.socket_group, "group that may use the sockets: a name or a number")
       ->type_name("GROUP");
   app.add_option("--config", flags.config, "YAML file with these words as keys; flags win over it")->type_name("FILE");
@@ -55,11 +60,17 @@ CommandLine stop(int code, std::string text) {
 CommandLine combine(const CLI::App& given, const Flags& flags, const FileOptions& file) {
   Options options;
   options.worker_cpus = file.worker_cpus.value_or(std::vector<unsigned>());
+  options.always_poll = file.always_poll.value_or(false);
   options.socket_group = file.socket_group;
   if (given.count("--worker-cpus") != 0) {
     auto cpus = parse_cpus(flags.worker_cpus);
     if (!cpus) return stop(2, "--worker-cpus: " + cpus.error().message);
     options.worker_cpus = std::move(*cpus);
+  }
+  if (given.count("--poll") != 0) {
+    const auto always = parse_poll(flags.poll);
+    if (!always) return stop(2, "--poll: " + always.error().message);
+    options.always_poll = *always;
   }
   if (given.count("--socket-group") != 0) options.socket_group = flags.socket_group;
   const std::string state_dir = given.count("--state-dir") != 0 ? flags.state_dir : file.state_dir.value_or("");
@@ -72,6 +83,12 @@ CommandLine combine(const CLI::App& given, const Flags& flags, const FileOptions
 }
 
 }  // namespace
+
+Result<bool> parse_poll(const std::string& text) {
+  if (text == "always") return true;
+  if (text == "adaptive") return false;
+  return fail(ErrorCode::invalid, fmt::format("\"{}\" is no way to poll: adaptive or always", text));
+}
 
 CommandLine parse_command_line(int argc, const char* const* argv) {
   CLI::App app("Patchbay's daemon: a virtual switch for this host's virtual machines.", "patchbayd");

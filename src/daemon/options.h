@@ -12,6 +12,7 @@ struct Options {
   std::string state_dir;              // absolute
   std::string run_dir;                // absolute
   std::vector<unsigned> worker_cpus;  // empty: one worker, not pinned
+  bool always_poll = false;           // workers never sleep
   std::optional<std::string> socket_group;
 };
 
@@ -30,5 +31,8 @@ struct CommandLine {
 
 // "0,1" as numbers. Errors: invalid.
 [[nodiscard]] Result<std::vector<unsigned>> parse_cpus(const std::string& text);
+
+// Of "adaptive" and "always": whether it is the latter. Errors: invalid.
+[[nodiscard]] Result<bool> parse_poll(const std::string& text);
 
 }  // namespace patchbay::daemon

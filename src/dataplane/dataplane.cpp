@@ -21,7 +21,7 @@
 #include "dataplane/virtqueue/guest_memory.h"
 #include "dataplane/virtqueue/guest_queues.h"
 #include "dataplane/virtqueue/ring_record.h"
-#include "dataplane/worker/worker.h"
+#include "dataplane/worker/workers.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -44,6 +44,7 @@ struct PortRecord {
 
   [[nodiscard]] RingRecords* records() const noexcept { return ring_file ? &ring_file->records() : nullptr; }
   bool attached = false;
+  unsigned worker = 0;  // that owns it while it is attached
 };
 
 class WorkerDataplane final : public Dataplane {
@@ -71,7 +72,9 @@ class WorkerDataplane final : public Dataplane {
     return learning_.addresses(name);
   }
   std::optional<DeviceState> device_state(PortId port) const override;
-  std::vector<WorkerStats> worker_stats() const override { return {worker_->stats()}; }
+  void move_port(PortId port, unsigned worker) override;
+  std::optional<unsigned> worker_of(PortId port) const override;
+  std::vector<WorkerStats> worker_stats() const override;
   int event_fd() const override { return event_fd_.get(); }
 
  private:
@@ -87,6 +90,9 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] const PortRecord& find(PortId id) const;
   [[nodiscard]] PortId add(PortRecord record);
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
+  void attach(PortRecord& record, unsigned worker);
+  // No worker has a frame of the guest, whose queues were taken away, any more.
+  void end_loan(const PortRecord& record);
 
   const std::string owner_;
   const std::string positions_dir_;
@@ -96,13 +102,19 @@ class WorkerDataplane final : public Dataplane {
   std::map<std::uint32_t, PortRecord> ports_;
   std::uint32_t next_id_ = 1;
   Learning learning_;
-  std::unique_ptr<Worker> worker_;  // last: it stops before the ports go
+  Layout layout_;                     // the published one
+  std::unique_ptr<Workers> workers_;  // last: they stop before the ports go
 };
 
 Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig& config) {
-  if (config.worker_cpus.size() > 1) {
-    return fail(ErrorCode::invalid, fmt::format("worker CPUs {}: this version runs one worker, name one CPU",
-                                                fmt::join(config.worker_cpus, ",")));
+  if (config.worker_cpus.size() > dpdk::Rcu::readers_max) {
+    return fail(ErrorCode::invalid, fmt::format("{} worker CPUs: at most {} workers can run", config.worker_cpus.size(),
+                                                dpdk::Rcu::readers_max));
+  }
+  const std::set<unsigned> cpus(config.worker_cpus.begin(), config.worker_cpus.end());
+  if (cpus.size() != config.worker_cpus.size()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("worker CPUs {}: name each CPU once", fmt::join(config.worker_cpus, ",")));
   }
   auto eal = dpdk::Eal::create();
   if (!eal) return fail(eal.error());
@@ -112,16 +124,15 @@ Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig
   if (!event_fd) return fail(system_error("the data plane's event descriptor", errno));
   std::unique_ptr<WorkerDataplane> dataplane(
       new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd), config));
-  const auto cpu = config.worker_cpus.empty() ? std::nullopt : std::optional(config.worker_cpus.front());
-  auto worker = Worker::create(0, cpu, dataplane->rcu_);
-  if (!worker) return fail(worker.error());
-  dataplane->worker_ = std::move(*worker);
-  if (auto started = dataplane->worker_->start(); !started) return fail(started.error());
+  auto workers = Workers::create(config.worker_cpus, config.always_poll, dataplane->rcu_);
+  if (!workers) return fail(workers.error());
+  dataplane->workers_ = std::move(*workers);
+  if (auto started = dataplane->workers_->start(); !started) return fail(started.error());
   return dataplane;
 }
 
 WorkerDataplane::~WorkerDataplane() {
-  worker_.reset();
+  workers_.reset();
 }
 
 PortRecord& WorkerDataplane::find(PortId id) {
@@ -204,7 +215,7 @@ Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) 
 void WorkerDataplane::set_carrier(PortId port, bool up) {
   require(find(port).uplink != nullptr, "an uplink");
   find(port).uplink->set_carrier(up);
-  worker_->wake();
+  workers_->wake();
 }
 
 void WorkerDataplane::close_port(PortId port, bool remove_left) {
@@ -242,7 +253,7 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
     record.queues.reset();
     return fail(no_more_watches());
   }
-  worker_->wake();
+  workers_->wake();
   return {};
 }
 
@@ -258,7 +269,7 @@ Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink
   auto queues = GuestQueues::create(link, record.records());
   if (!queues) return fail(queues.error());
   if (!record.guest->offer(queues->get(), kick_of(link))) return fail(no_more_watches());
-  worker_->wake();
+  workers_->wake();
   record.guest->wait_until_taken();
   std::swap(record.queues, *queues);
   return (*queues)->positions();
@@ -267,7 +278,7 @@ Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink
 void WorkerDataplane::announce(PortId port, MacAddr source) {
   require(find(port).guest != nullptr, "a guest port");
   find(port).guest->announce(source);
-  worker_->wake();
+  workers_->wake();
 }
 
 RingPositions WorkerDataplane::disconnect_guest(PortId port) {
@@ -276,10 +287,22 @@ RingPositions WorkerDataplane::disconnect_guest(PortId port) {
   if (record.queues == nullptr) return {};
   static_cast<void>(record.guest->disconnect());
   rcu_.synchronize();
+  end_loan(record);
   record.guest->forget_fault();
   const auto positions = record.queues->positions();
   record.queues.reset();
   return positions;
+}
+
+void WorkerDataplane::end_loan(const PortRecord& record) {
+  const auto& open = record.port->loan.open;
+  if (!open.load(std::memory_order_acquire)) return;
+  if (!record.attached) return record.guest->abandon();  // the lanes were drained when the port left the layout
+  while (open.load(std::memory_order_acquire)) {
+    workers_->wake();
+    rcu_.synchronize();
+  }
+  rcu_.synchronize();  // the pass that took it back has ended
 }
 
 std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
@@ -288,8 +311,10 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
   for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
     const SwitchLayout& one = layout.switches[number];
     if (one.uplink) {
-      entries[raw(*one.uplink)] = {
-          find(*one.uplink).port.get(), number, {.uplink = true, .learner = learning_.learner(*one.uplink)}};
+      entries[raw(*one.uplink)] = {find(*one.uplink).port.get(),
+                                   number,
+                                   {.uplink = true, .learner = learning_.learner(*one.uplink)},
+                                   find(*one.uplink).worker};
     }
     for (const VnicLayout& vnic : one.vnics) {
       entries[raw(vnic.port)] = {find(vnic.port).port.get(),
@@ -299,7 +324,8 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
                                   .mac_spoofing = vnic.mac_spoofing,
                                   .trust_priority = vnic.trust_priority,
                                   .vlans = forwarding::PortVlans::of(vnic.vlan),
-                                  .learner = learning_.learner(vnic.port)}};
+                                  .learner = learning_.learner(vnic.port)},
+                                 find(vnic.port).worker};
     }
   }
   std::map<std::uint32_t, forwarding::PortIndex> index_of;
@@ -320,24 +346,60 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
   return snapshot;
 }
 
+void WorkerDataplane::attach(PortRecord& record, unsigned worker) {
+  record.attached = true;
+  record.worker = worker;
+  record.port->attach(workers_->at(worker).epoll_fd());
+}
+
 void WorkerDataplane::publish(const Layout& layout) {
   learning_.prepare(layout);
-  auto snapshot = make_snapshot(layout);
   std::set<PortId> wanted;
-  for (const Snapshot::Entry& entry : snapshot->entries) wanted.insert(entry.port->id());
-  // A port is watched before the worker sees it, and until the worker does not see it any more.
+  for (const SwitchLayout& one : layout.switches) {
+    if (one.uplink) wanted.insert(*one.uplink);
+    for (const VnicLayout& vnic : one.vnics) wanted.insert(vnic.port);
+  }
+  // A port is watched before its worker sees it, and until no worker sees it any more.
+  std::vector<std::size_t> added(workers_->count());
   for (auto& [id, record] : ports_) {
     if (record.attached || !wanted.contains(PortId{id})) continue;
-    record.attached = true;
-    record.port->attach(worker_->epoll_fd());
+    attach(record, workers_->least_used(added));
+    ++added[record.worker];
   }
-  const auto old = worker_->publish(std::move(snapshot));
+  workers_->publish(make_snapshot(layout));
+  layout_ = layout;
   learning_.forget_old();
   for (auto& [id, record] : ports_) {
     if (!record.attached || wanted.contains(PortId{id})) continue;
     record.attached = false;
     record.port->detach();
   }
+}
+
+void WorkerDataplane::move_port(PortId port, unsigned worker) {
+  PortRecord& record = find(port);
+  require(record.attached && worker < workers_->count(), "a port of the layout, and a worker");
+  if (record.worker == worker) return;
+  workers_->at_rest([&] {
+    record.port->detach();
+    attach(record, worker);
+    workers_->publish(make_snapshot(layout_));
+  });
+  workers_->wake();
+}
+
+std::optional<unsigned> WorkerDataplane::worker_of(PortId port) const {
+  const PortRecord& record = find(port);
+  return record.attached ? std::optional(record.worker) : std::nullopt;
+}
+
+std::vector<WorkerStats> WorkerDataplane::worker_stats() const {
+  std::vector<WorkerStats> all;
+  for (unsigned i = 0; i < workers_->count(); ++i) all.push_back(workers_->at(i).stats());
+  for (const auto& [id, record] : ports_) {
+    if (record.attached) ++all[record.worker].ports;
+  }
+  return all;
 }
 
 PortCounters WorkerDataplane::counters(PortId port) const {

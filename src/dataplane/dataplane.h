@@ -167,10 +167,12 @@ struct WorkerStats {
   std::uint64_t idle_cycles = 0;  // TSC cycles of passes that did not; sleep is not counted
   std::uint64_t frames = 0;       // taken in
   std::uint64_t sleeps = 0;
+  std::uint32_t ports = 0;        // that it owns: vnics and uplinks of switches
 };
 
 struct DataplaneConfig {
   std::vector<unsigned> worker_cpus;  // one worker per entry, pinned to it; empty: one worker, not pinned
+  bool always_poll = false;           // workers never sleep
   // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
   std::string owner = {};
   // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
@@ -228,6 +230,10 @@ class Dataplane {
   // port was not connected.
   virtual RingPositions disconnect_guest(PortId port) = 0;
 
+  // Hands a port of the layout over to worker `worker`, less than worker_stats().size(): no frame is lost or overtaken.
+  virtual void move_port(PortId port, unsigned worker) = 0;
+  // The worker that has the port; nothing for a port in no switch.
+  [[nodiscard]] virtual std::optional<unsigned> worker_of(PortId port) const = 0;
   // Replaces the layout. Each frame is judged wholly by the old or wholly by the new one.
   virtual void publish(const Layout& layout) = 0;
 

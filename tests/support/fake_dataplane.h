@@ -118,6 +118,8 @@ class FakeDataplane final : public dataplane::Dataplane {
     return found == devices.end() ? std::nullopt : std::optional(found->second);
   }
   [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
+  void move_port(PortId, unsigned) override {}
+  [[nodiscard]] std::optional<unsigned> worker_of(PortId) const override { return std::nullopt; }
   [[nodiscard]] int event_fd() const override { return event_fd_.get(); }
 
  private:

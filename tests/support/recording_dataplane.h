@@ -50,6 +50,8 @@ class RecordingDataplane final : public dataplane::Dataplane {
   dataplane::PortFault fault(PortId) const override { return dataplane::PortFault::none; }
   std::optional<dataplane::DeviceState> device_state(PortId) const override { return std::nullopt; }
   std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
+  void move_port(PortId, unsigned) override {}
+  std::optional<unsigned> worker_of(PortId) const override { return std::nullopt; }
   int event_fd() const override { return -1; }
 
   Result<std::shared_ptr<const dataplane::GuestMemory>> map_guest_memory(

@@ -9,7 +9,7 @@
 
 #include "dataplane/dpdk/rcu.h"
 #include "dataplane/ports/fake_port.h"
-#include "dataplane/worker/worker.h"
+#include "dataplane/worker/workers.h"
 #include "tests/support/frames.h"
 
 namespace patchbay::test {
@@ -24,6 +24,7 @@ class SwitchBench {
     bool mac_spoofing = false;
     std::uint32_t mac_limit = 100;
     bool trust_priority = false;
+    unsigned worker = 0;
 
     [[nodiscard]] model::VlanMode mode() const {
       if (vlan) return *vlan;
@@ -31,9 +32,11 @@ class SwitchBench {
     }
   };
 
-  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true)
+  // The uplink belongs to worker 0.
+  explicit SwitchBench(std::vector<Vnic> vnics, bool with_uplink = true, unsigned worker_count = 1)
       : rcu(*dataplane::dpdk::Rcu::create(nullptr)), vnics_(std::move(vnics)), with_uplink_(with_uplink) {
-    worker = *dataplane::Worker::create(0, std::nullopt, rcu);
+    workers = *dataplane::Workers::create(worker_count, rcu);
+    worker = &workers->at(0);
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       fakes.push_back(std::make_unique<dataplane::FakePort>(PortId{i + 1}));
     }
@@ -60,6 +63,18 @@ class SwitchBench {
     const auto old = std::exchange(learners_[vnic], nullptr);  // what was learned is void; in use until published
     publish();
   }
+  // As the data plane hands a port over; all workers run.
+  void move(std::size_t vnic, unsigned to) {
+    workers->at_rest([&] {
+      vnics_[vnic - 1].worker = to;
+      publish();
+    });
+    workers->wake();
+  }
+  // A pass of each worker, in order.
+  void poll_all() {
+    for (unsigned i = 0; i < workers->count(); ++i) workers->at(i).poll_once();
+  }
   void publish() {
     auto snapshot = std::make_unique<dataplane::Snapshot>();
     std::vector<forwarding::SwitchTable::Member> members;
@@ -68,7 +83,7 @@ class SwitchBench {
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       if (i == 0) {
         auto* const learner = any_spoofs ? learner_of(0, 100) : nullptr;
-        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}});
+        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}, 0});
         continue;
       }
       const Vnic& vnic = vnics_[i - 1];
@@ -82,12 +97,13 @@ class SwitchBench {
                                     .mac_spoofing = vnic.mac_spoofing,
                                     .trust_priority = vnic.trust_priority,
                                     .vlans = forwarding::PortVlans::of(vnic.mode()),
-                                    .learner = learner}});
+                                    .learner = learner},
+                                   vnic.worker});
     }
     std::optional<forwarding::SwitchTable::Uplink> uplink;
     if (with_uplink_) uplink = {0, snapshot->entries[0].rule.learner};
     snapshot->switches.emplace_back(members, uplink, mtu_, any_spoofs ? &fdb : nullptr);
-    static_cast<void>(worker->publish(std::move(snapshot)));
+    workers->publish(std::move(snapshot));
   }
   // Nothing if port `i` does not learn.
   [[nodiscard]] const forwarding::Learner* learner(std::size_t i) const {
@@ -109,7 +125,8 @@ class SwitchBench {
   dataplane::dpdk::Rcu rcu;
   std::vector<std::unique_ptr<dataplane::FakePort>> fakes;
   forwarding::Fdb fdb{1024};
-  std::unique_ptr<dataplane::Worker> worker;
+  std::unique_ptr<dataplane::Workers> workers;
+  dataplane::Worker* worker = nullptr;  // the first one
 
  private:
   forwarding::Learner* learner_of(std::size_t i, std::uint32_t limit) {

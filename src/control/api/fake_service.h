@@ -136,7 +136,7 @@ class FakeService : public reconcile::Service {
   }
   std::vector<dataplane::WorkerStats> list_workers() const override {
     if (throws) throw std::runtime_error("no worker answers");
-    return {{.id = 0, .cpu = 1, .busy_cycles = 10, .idle_cycles = 20, .frames = 30, .sleeps = 40}};
+    return {{.id = 0, .cpu = 1, .busy_cycles = 10, .idle_cycles = 20, .frames = 30, .sleeps = 40, .ports = 2}};
   }
 
   tl::expected<std::vector<reconcile::ObjectChange>, reconcile::ApplyRefusal> apply(const reconcile::HostSpec& spec,

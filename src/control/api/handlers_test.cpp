@@ -154,7 +154,8 @@ TEST(Handlers, show_holds_everything) {
   EXPECT_EQ(show["nics"], ask(service, "GET", "/v1/nics").body);
   EXPECT_EQ(show["switches"], ask(service, "GET", "/v1/switches").body);
   EXPECT_EQ(show["vnics"], ask(service, "GET", "/v1/vnics").body);
-  EXPECT_EQ(show["workers"].dump(), R"([{"id":0,"cpu":1,"busy_cycles":10,"idle_cycles":20,"frames":30,"sleeps":40}])");
+  EXPECT_EQ(show["workers"].dump(),
+            R"([{"id":0,"cpu":1,"busy_cycles":10,"idle_cycles":20,"frames":30,"sleeps":40,"ports":2}])");
 }
 
 TEST(Handlers, what_a_library_throws_becomes_a_500) {

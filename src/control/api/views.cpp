@@ -139,7 +139,8 @@ Json to_json(const dataplane::WorkerStats& stats) {
           {"busy_cycles", stats.busy_cycles},
           {"idle_cycles", stats.idle_cycles},
           {"frames", stats.frames},
-          {"sleeps", stats.sleeps}};
+          {"sleeps", stats.sleeps},
+          {"ports", stats.ports}};
 }
 
 }  // namespace patchbay::api

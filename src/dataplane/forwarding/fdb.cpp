@@ -65,7 +65,7 @@ void Fdb::release(Entry& entry, const SwitchTable& table) noexcept {
   if (entry.key.load(relaxed) == 0) return;
   const auto* const port = table.learning_port(learner_of(entry.value.load(relaxed)));
   if (port != nullptr) port->learner->count_.store(port->learner->count() - 1, relaxed);
-  entry.key.store(0, relaxed);
+  entry.key.store(0, relaxed);  // before the value changes: see find()
 }
 
 // Of the two buckets the one with more room, which keeps both from filling up long before the table does.
@@ -96,6 +96,15 @@ Learned Fdb::refuse(Learner& by) noexcept {
 
 Learned Fdb::learn(std::uint16_t fid, std::uint64_t mac, Learner& by, Seconds now, const SwitchTable& table) noexcept {
   const std::uint64_t key = key_of(fid, mac);
+  // Nearly every sighting: nothing new in this second.
+  if (find(key) == value_of(by.id(), now)) return Learned::refreshed;
+  if (busy_.test_and_set(std::memory_order_acquire)) return Learned::left_out;
+  const Learned learned = learn_alone(key, by, now, table);
+  busy_.clear(std::memory_order_release);
+  return learned;
+}
+
+Learned Fdb::learn_alone(std::uint64_t key, Learner& by, Seconds now, const SwitchTable& table) noexcept {
   const Place place = find_place(key, now, table);
   if (place.found) {
     const std::uint64_t value = place.entry->value.load(relaxed);
@@ -107,8 +116,8 @@ Learned Fdb::learn(std::uint16_t fid, std::uint64_t mac, Learner& by, Seconds no
   if (by.count() >= by.limit()) sweep(now, table);
   if (place.entry == nullptr || by.count() >= by.limit()) return refuse(by);
   release(*place.entry, table);
-  place.entry->value.store(value_of(by.id(), now), relaxed);
-  place.entry->key.store(key, relaxed);
+  place.entry->value.store(value_of(by.id(), now), std::memory_order_release);
+  place.entry->key.store(key, std::memory_order_release);
   by.count_.store(by.count() + 1, relaxed);
   return place.found ? Learned::moved : Learned::fresh;
 }
@@ -123,17 +132,22 @@ void Fdb::sweep(Seconds now, const SwitchTable& table) noexcept {
   }
 }
 
-std::optional<LearnerId> Fdb::lookup(std::uint16_t fid, std::uint64_t mac, Seconds now) const noexcept {
-  const std::uint64_t key = key_of(fid, mac);
+std::uint64_t Fdb::find(std::uint64_t key) const noexcept {
   for (const std::size_t bucket : buckets_of(key)) {
     for (const Entry& entry : buckets_[bucket].entries) {
-      if (entry.key.load(relaxed) != key) continue;
-      const std::uint64_t value = entry.value.load(relaxed);
-      if (is_old(value, now)) return std::nullopt;
-      return learner_of(value);
+      if (entry.key.load(std::memory_order_acquire) != key) continue;
+      const std::uint64_t value = entry.value.load(std::memory_order_acquire);
+      // Another address's value comes after its key was taken out.
+      return entry.key.load(relaxed) == key ? value : 0;
     }
   }
-  return std::nullopt;
+  return 0;
+}
+
+std::optional<LearnerId> Fdb::lookup(std::uint16_t fid, std::uint64_t mac, Seconds now) const noexcept {
+  const std::uint64_t value = find(key_of(fid, mac));
+  if (value == 0 || is_old(value, now)) return std::nullopt;
+  return learner_of(value);
 }
 
 std::vector<Fdb::View> Fdb::entries(Seconds now) const {

@@ -10,7 +10,8 @@
 //         Each learner has a limit, so that one guest with many addresses cannot push out the others'.
 // Limits  entries_max, and each learner's. Where there is no room an address is not learned (counted), and frames for it
 //         go where frames for unknown addresses go. ageing_s seconds without a sighting, and an entry is forgotten.
-// Threads learn(), lookup(): the one worker that owns it. for_each(): any, and may see an entry that is being replaced.
+// Threads Any. One learns at a time: a worker that finds another one at it leaves the sighting out, and learns from the
+//         next frame. lookup() and entries() read beside it, and take an entry that is being replaced for none.
 // Source  IEEE 802.1Q-2018, 8.7 (learning) and 8.8 (the FDB); two choices: Mitzenmacher, 2001.
 #pragma once
 #include <array>
@@ -51,7 +52,7 @@ class Learner {
   std::atomic<std::uint64_t> refused_ = 0;
 };
 
-enum class Learned : std::uint8_t { fresh, moved, refreshed, full };
+enum class Learned : std::uint8_t { fresh, moved, refreshed, full, left_out };
 
 class Fdb {
  public:
@@ -89,6 +90,8 @@ class Fdb {
     bool found = false;
   };
 
+  // The value of `key`; 0: there is none.
+  [[nodiscard]] std::uint64_t find(std::uint64_t key) const noexcept;
   [[nodiscard]] std::array<std::size_t, 2> buckets_of(std::uint64_t key) const noexcept;
   [[nodiscard]] Place find_place(std::uint64_t key, Seconds now, const SwitchTable& table) noexcept;
   [[nodiscard]] static bool is_dead(const Entry& entry, Seconds now, const SwitchTable& table) noexcept;
@@ -98,7 +101,11 @@ class Fdb {
   void sweep(Seconds now, const SwitchTable& table) noexcept;
   static Learned refuse(Learner& by) noexcept;
 
+  // learn(), with nobody else at it.
+  Learned learn_alone(std::uint64_t key, Learner& by, Seconds now, const SwitchTable& table) noexcept;
+
   std::unique_ptr<Bucket[]> buckets_;
+  std::atomic_flag busy_;  // somebody learns
   std::size_t mask_ = 0;
   std::size_t swept_ = 0;  // the bucket that sweep() goes on with
 };

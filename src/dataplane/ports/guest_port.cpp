@@ -73,6 +73,12 @@ GuestQueues* GuestPort::disconnect() noexcept {
   return queues_.exchange(nullptr, std::memory_order_acq_rel);
 }
 
+void GuestPort::abandon() noexcept {
+  receiving_ = nullptr;
+  announcing_ = 0;
+  loan.open.store(false, std::memory_order_relaxed);
+}
+
 void GuestPort::attach(int epoll_fd) noexcept {
   epoll_fd_ = epoll_fd;
   if (kick_fd_ >= 0) watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd_, kick_events);
@@ -176,7 +182,7 @@ Offloads GuestPort::takes() const noexcept {
 }
 
 void GuestPort::prepare() noexcept {
-  if (touched_ == nullptr) take_offered();
+  if (touched_ == nullptr && receiving_ == nullptr) take_offered();
   if (const GuestQueues* const queues = usable()) queues->prefetch();
 }
 
@@ -193,7 +199,7 @@ void GuestPort::notify(CallSignal& calls) noexcept {
   touched_->call(calls);
   check(*touched_);
   touched_ = nullptr;
-  take_offered();
+  if (receiving_ == nullptr) take_offered();
 }
 
 bool GuestPort::prepare_sleep() noexcept {

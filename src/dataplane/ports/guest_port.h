@@ -34,6 +34,8 @@ class GuestPort final : public Port {
   void announce(MacAddr source) noexcept;
   // After that grace period: whatever was wrong with the queues is gone with them.
   void forget_fault() noexcept { clear_fault(); }
+  // No worker has this port. What was received of it last will never be complete().
+  void abandon() noexcept;
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;

@@ -31,6 +31,23 @@ class Counter {
   std::atomic<std::uint64_t> value_ = 0;
 };
 
+// What a port's worker has lent to other workers of the burst that was received last. Nothing more is received until it is
+// all back.
+struct Loan {
+  // Frames that are out. Whoever had them takes away from it last, when what became of them can be seen; before that he
+  // notes those that a full uplink refused, which are the last of the burst, and what has left of the first of them.
+  std::atomic<std::uint32_t> out = 0;
+  std::atomic<std::uint32_t> refused = 0;
+  std::atomic<std::uint64_t> refused_bytes = 0;
+  std::atomic<std::uint32_t> refused_cut = 0;
+  std::atomic<bool> open = false;  // the lender's, for control to see: the burst is not complete()
+  // The lender's own.
+  std::size_t done = 0;  // frames that are done with when all are back, unless refused
+  std::uint64_t bytes = 0;
+  bool asks_uplink = false;  // behind them: a frame to all, which the uplink gets first,
+  bool uplink_has_it = false;  // and has got
+};
+
 class Port {
  public:
   // `fault_event_fd`: an eventfd that tells control of a fault.
@@ -94,6 +111,9 @@ class Port {
   Port* noted_before = nullptr;
   bool stalled = false;
   std::uint32_t cut_sent = 0;
+  Loan loan;
+  // Frames of other workers wait for room here. Its worker writes it.
+  std::atomic<bool> congested = false;
 
  protected:
   // Notes a fault and tells control, once until clear_fault().

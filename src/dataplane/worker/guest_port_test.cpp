@@ -141,7 +141,7 @@ TEST(GuestPort, a_guest_that_is_not_connected_is_announced_as_well) {
 TEST(GuestPort, queues_are_exchanged_at_once_where_no_worker_knows_the_port) {
   Guest guest(10);
   dpdk::Rcu rcu = *dpdk::Rcu::create(nullptr);
-  const auto worker = *Worker::create(0, std::nullopt, rcu);
+  const auto worker = *Worker::create({}, rcu);
   guest.relink(*worker);
   Burst burst;
   guest.driver.send(0, test::ethernet(mac_2.c_str(), mac_1.c_str()));

@@ -15,16 +15,25 @@ struct Snapshot {
     Port* port = nullptr;
     std::uint32_t switch_index = 0;
     forwarding::IngressRule rule;
+    unsigned worker = 0;  // that owns it
   };
 
   std::vector<Entry> entries;  // by PortIndex, in the order of their ids
   std::vector<forwarding::SwitchTable> switches;
+  std::vector<std::vector<forwarding::PortIndex>> owned;  // by worker
 
-  // The port `id`, if it is in this snapshot.
-  [[nodiscard]] Port* find(PortId id) const noexcept {
+  // The last step of making one: fills `owned` for so many workers.
+  void seal(std::size_t workers) {
+    owned.resize(workers);
+    for (forwarding::PortIndex i = 0; i < entries.size(); ++i) owned[entries[i].worker].push_back(i);
+  }
+
+  // The port `id`, if it is in this snapshot and owned by `worker`.
+  [[nodiscard]] Port* find(PortId id, unsigned worker) const noexcept {
     const auto less = [](const Entry& entry, PortId wanted) { return raw(entry.port->id()) < raw(wanted); };
     const auto found = std::lower_bound(entries.begin(), entries.end(), id, less);
-    return found != entries.end() && found->port->id() == id ? found->port : nullptr;
+    const bool is_ours = found != entries.end() && found->port->id() == id && found->worker == worker;
+    return is_ours ? found->port : nullptr;
   }
 };
 

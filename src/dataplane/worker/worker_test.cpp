@@ -63,7 +63,7 @@ TEST(Worker, keeps_order_across_unicast_and_flood) {
 }
 
 TEST(Worker, leaves_frames_for_a_full_uplink_where_they_are) {
-  SwitchBench bench({{101}, {101}, {101}});
+  SwitchBench bench(std::vector<SwitchBench::Vnic>{{101}, {101}, {101}});
   bench.fakes[0]->set_room(2);
   for (std::size_t i = 0; i < 4; ++i) bench.fakes[1]->arrive(ethernet(outside, vm1, "", 10 + i));
   bench.fakes[1]->arrive(ethernet(vm3, vm1));  // waits behind them: order is kept
@@ -99,7 +99,7 @@ TEST(Worker, lets_the_room_in_a_slow_uplink_go_round) {
 TEST(Worker, stops_when_told_so_whatever_it_was_about_to_do) {
   dpdk::Rcu rcu = *dpdk::Rcu::create(nullptr);
   for (int round = 0; round < 100; ++round) {
-    auto worker = Worker::create(0, std::nullopt, rcu);
+    auto worker = Worker::create({}, rcu);
     ASSERT_TRUE(worker);
     ASSERT_TRUE((*worker)->start());
     if (round % 2 == 0) std::this_thread::yield();
@@ -121,7 +121,7 @@ TEST(Worker, delivers_a_broadcast_once_although_the_uplink_was_full) {
 }
 
 TEST(Worker, judges_by_the_new_layout_after_a_change) {
-  SwitchBench bench({{101}, {101}, {102}});
+  SwitchBench bench(std::vector<SwitchBench::Vnic>{{101}, {101}, {102}});
   bench.fakes[1]->arrive(ethernet(everyone, vm1));
   bench.worker->poll_once();
   EXPECT_EQ(bench.fakes[2]->sent().size(), 1U);
@@ -233,7 +233,7 @@ TEST(Worker, its_thread_sleeps_wakes_and_survives_changes_under_way) {
 
 TEST(Worker, refuses_a_cpu_that_does_not_exist) {
   dpdk::Rcu rcu = *dpdk::Rcu::create(nullptr);
-  auto worker = Worker::create(0, 1023, rcu);
+  auto worker = Worker::create({.id = 0, .cpu = 1023}, rcu);
   ASSERT_TRUE(worker);
   const auto started = (*worker)->start();
   ASSERT_FALSE(started);
