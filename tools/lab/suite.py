@@ -17,7 +17,7 @@ from .image import REPOSITORY
 # folder, options: the builds in which the unit tests run. Clang's warnings find what gcc's do not, and it makes a
 # sanitizer build in about half of gcc's time; neither needs optimisation, nor more debug information than line numbers.
 CLANG = ["-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++", "-DCMAKE_BUILD_TYPE=None",
-         "-DCMAKE_CXX_FLAGS=-O0 -g1"]
+         "-DCMAKE_CXX_FLAGS=-O0 -g1", "-DPATCHBAY_PCH=ON"]
 GCC = ("build", [])
 SANITIZERS = (
     ("build-asan", [*CLANG, "-DPATCHBAY_SANITIZE=address,undefined,fuzzer-no-link", "-DPATCHBAY_FUZZ=ON"]),
