@@ -73,4 +73,8 @@ void unguard(std::size_t entry) noexcept {
   ranges[entry].begin.store(0, std::memory_order_release);
 }
 
+std::size_t guardable_bytes() noexcept {
+  return guarded_bytes_max - guarded_bytes;
+}
+
 }  // namespace patchbay::dataplane

@@ -5,11 +5,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "dataplane/virtqueue/bus_guard.h"
 
@@ -45,13 +47,38 @@ bool wraps(std::uint64_t start, std::uint64_t size) {
   return size > std::numeric_limits<std::uint64_t>::max() - start;
 }
 
+std::uint64_t host_memory_bytes() noexcept {
+  return static_cast<std::uint64_t>(std::max(sysconf(_SC_PHYS_PAGES), 0L)) *
+         static_cast<std::uint64_t>(std::max(sysconf(_SC_PAGESIZE), 0L));
+}
+
+Result<void> check_sum(std::span<const MemoryRegion> regions) {
+  const std::uint64_t limit = GuestMemory::bytes_max();
+  std::uint64_t left = limit;
+  for (const MemoryRegion& region : regions) {
+    if (region.size_bytes > left) {
+      return fail(ErrorCode::invalid,
+                  fmt::format("the guest shares more memory than the {} MB that one may have here: that is more than "
+                              "twice the memory of this host, or than half of what is left for all its guests",
+                              limit >> 20));
+    }
+    left -= region.size_bytes;
+  }
+  return {};
+}
+
 }  // namespace
+
+std::uint64_t GuestMemory::bytes_max() noexcept {
+  return std::min<std::uint64_t>(2 * host_memory_bytes(), guardable_bytes() / 2);
+}
 
 Result<std::shared_ptr<const GuestMemory>> GuestMemory::map(std::span<const MemoryRegion> regions) {
   if (regions.empty() || regions.size() > memory_regions_max) {
     return fail(ErrorCode::invalid,
                 fmt::format("{} memory regions: 1 to {} can be mapped", regions.size(), memory_regions_max));
   }
+  if (auto fits = check_sum(regions); !fits) return fail(std::move(fits.error()));
   std::shared_ptr<GuestMemory> memory(new GuestMemory);
   for (std::size_t i = 0; i < regions.size(); ++i) {
     if (auto added = memory->add(regions[i], i); !added) return fail(added.error());

@@ -5,8 +5,9 @@
 //         never, would stop the worker that touches it. When such a file is truncated under us the next touch raises
 //         SIGBUS; the handler puts zero pages in place of the whole region and marks the memory lost, the touch
 //         succeeds, and control ends that one guest's link.
-// Limits  memory_regions_max regions a guest, of at most 4 TiB each; guarded_ranges_max regions and guarded_bytes_max
-//         bytes in the process.
+// Limits  memory_regions_max regions a guest, of at most 4 TiB each and bytes_max() in all; guarded_ranges_max regions and
+//         guarded_bytes_max bytes in the process. The files may be empty, so a front-end pays nothing for naming a large
+//         one: without a limit of its own a single one could take what the guests of all others need.
 // Threads translate*(), lost(): any. map() and destruction: control. The SIGBUS handler runs in whichever thread
 //         touched.
 #pragma once
@@ -30,7 +31,11 @@ struct FilePlace {
 
 class GuestMemory {
  public:
-  // Errors: invalid (no region, too many, zero size, a range that wraps, a file smaller than its region or of the wrong
+  // What the regions of one guest may have together: twice the memory of this host, and never more than half of what is
+  // left for all.
+  [[nodiscard]] static std::uint64_t bytes_max() noexcept;
+
+  // Errors: invalid (no region, too many, more than bytes_max(), zero size, a range that wraps, a file smaller than its region or of the wrong
   // kind), no_resource. Does not keep the descriptors.
   [[nodiscard]] static Result<std::shared_ptr<const GuestMemory>> map(std::span<const MemoryRegion> regions);
   ~GuestMemory();

@@ -68,6 +68,22 @@ TEST(GuestMemory, refuses_regions_that_cannot_be_what_they_claim) {
   EXPECT_FALSE(GuestMemory::map(many));
 }
 
+TEST(GuestMemory, no_guest_has_more_memory_than_twice_its_hosts_whatever_its_files_say) {
+  const std::uint64_t limit = GuestMemory::bytes_max();
+  ASSERT_GT(limit, 0U);
+  const UniqueFd fd = memory_file(limit);  // empty, so it costs nothing
+  const std::uint64_t half = limit / 2;
+  MemoryRegion regions[] = {{0, half, 0, 0, fd.get()}, {limit, limit - half, limit, 0, fd.get()}};
+  EXPECT_TRUE(GuestMemory::map(regions));
+  EXPECT_EQ(GuestMemory::bytes_max(), limit) << "and all of it came back";
+  ++regions[1].size_bytes;
+  const auto refused = GuestMemory::map(regions);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("more than twice the memory of this host"), std::string::npos);
+  regions[0].size_bytes = std::numeric_limits<std::uint64_t>::max();
+  EXPECT_FALSE(GuestMemory::map(regions)) << "a sum that wraps";
+}
+
 TEST(GuestMemory, survives_that_its_file_is_truncated) {
   const UniqueFd fd = memory_file(0x4000);
   const MemoryRegion region = {0, 0x4000, 0, 0, fd.get()};
