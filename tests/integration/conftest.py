@@ -1,5 +1,6 @@
 """Fixtures of the integration tests.
 
+arena  two guests that talk undisturbed, and a place for an attacker (arena.py). One per test module.
 host   an empty host of its own: a namespace, patchbayd and its CLI; no guests. One per test module.
 bed    four real guests, a physical switch with a host in each VLAN, one NIC more with a raw wire; one per session.
 net    the bed, wired anew for this test (pytest.mark.wiring, default "3"); afterwards every frame must be accounted
@@ -18,6 +19,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "tools"))
 sys.path.insert(0, os.path.dirname(__file__))
 
+from arena import Arena  # noqa: E402
 from bed import Bed  # noqa: E402
 from lab import qemu10  # noqa: E402
 from lab.lab import Lab  # noqa: E402
@@ -97,6 +99,14 @@ def host(_root):
         yield Host(lab)
 
 
+@pytest.fixture(scope="module")
+def arena(_root):
+    with Lab.create(lab_name("arena")) as lab:
+        made = Arena(lab)
+        yield made
+        made.close()
+
+
 @pytest.fixture(scope="session")
 def bed(_root):
     with Bed(lab_name("bed")) as made:
@@ -140,7 +150,7 @@ def pytest_runtest_makereport(item):
     if not report.failed:
         return
     item.failed = True
-    for name in ("net", "rewired", "bed", "host", "bench", "lab", "appliance"):
+    for name in ("net", "rewired", "bed", "host", "bench", "lab", "appliance", "arena"):
         fixture = getattr(item, "funcargs", {}).get(name)
         if fixture is not None:
             lab = getattr(fixture, "lab", fixture)

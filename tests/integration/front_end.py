@@ -1,5 +1,5 @@
 """A scripted vhost-user front-end with a small guest of its own: two split rings in a memfd. It keeps the rules, or
-breaks exactly those that a test tells it to."""
+breaks exactly those that a test tells it to. attacker.py has one that breaks many, with packed rings as well."""
 
 import mmap
 import os
@@ -10,6 +10,7 @@ import time
 
 VERSION_1 = 1 << 32
 PROTOCOL_FEATURES = 1 << 30
+RING_PACKED = 1 << 34
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 1, 2, 3, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
 SET_VRING_KICK, SET_VRING_CALL = 12, 13
@@ -21,7 +22,7 @@ BUFFER_BYTES = 512
 HEADER_BYTES = 12
 GUEST_BASE = 0x10000
 FRONT_END_BASE = 0x7F0000000
-RING_BYTES = 0x1000  # of each ring: descriptors, then avail at 0x400, used at 0x800
+RING_BYTES = 0x1000  # of each ring: descriptors, the driver's part at a quarter, the device's in the middle
 MEMORY_BYTES = 2 * RING_BYTES + 2 * ENTRIES * BUFFER_BYTES
 
 
@@ -29,19 +30,27 @@ def message(request, payload=b"", flags=1):
     return struct.pack("=III", request, flags, len(payload)) + payload
 
 
+def new_memfd(size):
+    descriptor = os.memfd_create("guest", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
 class FrontEnd:
     """connect() and set_up(), or start() for both; then send() and receive()."""
 
-    def __init__(self, path, mac, entries=ENTRIES, buffer_bytes=BUFFER_BYTES):
-        """`entries`: of each ring, a power of two up to 64; `buffer_bytes`: of each buffer, header included."""
+    def __init__(self, path, mac, entries=ENTRIES, buffer_bytes=BUFFER_BYTES, features=0, open_memory=new_memfd):
+        """`entries`: of each ring, a power of two; `buffer_bytes`: of each buffer, header included; `features`: virtio
+        features beside VERSION_1; `open_memory`: gives the descriptor of a memory file of at least so many bytes."""
         self.path = path
         self.entries = entries
         self.buffer_bytes = buffer_bytes
-        self.memory_bytes = 2 * RING_BYTES + 2 * entries * buffer_bytes
+        self.features = VERSION_1 | features
+        self.ring_bytes = max(RING_BYTES, 64 * entries)
         self.mac = bytes.fromhex(mac.replace(":", ""))
         self.socket = None
-        self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC)
-        os.ftruncate(self.memory_fd, self.memory_bytes)
+        self.memory_fd = open_memory(2 * self.ring_bytes + 2 * entries * buffer_bytes)
+        self.memory_bytes = os.fstat(self.memory_fd).st_size
         self.memory = mmap.mmap(self.memory_fd, self.memory_bytes)
         self._words = memoryview(self.memory).cast("H")  # for the indices: struct.pack_into() writes zeros first
         self.kick = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2)]
@@ -87,7 +96,7 @@ class FrontEnd:
         self.ask(GET_FEATURES)
         self.tell(SET_PROTOCOL_FEATURES, struct.pack("=Q", PROTOCOL))
         self.tell(SET_OWNER)
-        self.tell(SET_FEATURES, struct.pack("=Q", VERSION_1 | PROTOCOL_FEATURES))
+        self.tell(SET_FEATURES, struct.pack("=Q", self.features | PROTOCOL_FEATURES))
         self.share_memory()
         for ring in range(2):
             self.set_up_ring(ring)
@@ -100,10 +109,12 @@ class FrontEnd:
         assert self.acknowledged(SET_MEM_TABLE, table, [self.memory_fd])
 
     def set_up_ring(self, ring):
-        base = FRONT_END_BASE + ring * RING_BYTES
+        base = FRONT_END_BASE + ring * self.ring_bytes
+        start = 0x80008000 if self.features & RING_PACKED else 0  # packed: both wrap counters are 1
         self.tell(SET_VRING_NUM, struct.pack("=II", ring, self.entries))
-        self.tell(SET_VRING_BASE, struct.pack("=II", ring, 0))
-        self.tell(SET_VRING_ADDR, struct.pack("=IIQQQQ", ring, 0, base, base + 0x800, base + 0x400, 0))
+        self.tell(SET_VRING_BASE, struct.pack("=II", ring, start))
+        self.tell(SET_VRING_ADDR, struct.pack("=IIQQQQ", ring, 0, base, base + self.ring_bytes // 2,
+                                              base + self.ring_bytes // 4, 0))
         self.tell(SET_VRING_KICK, struct.pack("=Q", ring), [self.kick[ring]])
         self.tell(SET_VRING_CALL, struct.pack("=Q", ring), [self.call[ring]])
 
@@ -142,21 +153,26 @@ class FrontEnd:
     # ---- The guest --------------------------------------------------------------------------------------------------
 
     def _buffer(self, ring, number):
-        return 2 * RING_BYTES + (ring * self.entries + number) * self.buffer_bytes
+        return 2 * self.ring_bytes + (ring * self.entries + number) * self.buffer_bytes
 
     def _offer(self, ring, number, size, flags):
-        at = ring * RING_BYTES
+        at = ring * self.ring_bytes
         struct.pack_into("=QIHH", self.memory, at + 16 * number, GUEST_BASE + self._buffer(ring, number), size, flags, 0)
-        struct.pack_into("=H", self.memory, at + 0x404 + 2 * (self._next[ring] % self.entries), number)
+        self._make_available(ring, number)
+
+    def _make_available(self, ring, number):
+        """Offers the chain that starts with descriptor `number`."""
+        at = ring * self.ring_bytes + self.ring_bytes // 4
+        self._words[(at + 4) // 2 + self._next[ring] % self.entries] = number
         self._next[ring] = (self._next[ring] + 1) & 0xFFFF
-        self._words[(at + 0x402) // 2] = self._next[ring]
+        self._words[(at + 2) // 2] = self._next[ring]
 
     def _offer_buffer(self, number):
         self._offer(0, number, self.buffer_bytes, 2)
 
     def _used(self, ring):
         """(buffer, bytes written) of the next used entry; None if there is none."""
-        at = ring * RING_BYTES + 0x800
+        at = ring * self.ring_bytes + self.ring_bytes // 2
         if struct.unpack_from("=H", self.memory, at + 2)[0] == self._seen[ring]:
             return None
         entry = struct.unpack_from("=II", self.memory, at + 4 + 8 * (self._seen[ring] % self.entries))
