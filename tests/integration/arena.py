@@ -40,7 +40,8 @@ class Arena:
                                    os.path.join(lab.dir, "talkers.log"), pass_fds=[theirs.fileno()])
         self._number = 0
         self.undisturbed({"answered": 0})
-        self._held = self._settled_resources()
+        self._held = None
+        self.settle()
 
     def close(self):
         self._control.close()
@@ -118,14 +119,15 @@ class Arena:
         held += ["thread"] * len(os.listdir(f"{process}/task"))
         return sorted(held)
 
-    def _settled_resources(self):
-        """resources() once they stay the same: the connection of the last request may not be closed yet."""
+    def settle(self):
+        """What the daemon holds by now is what it must hold after each attack. Waits until that stays the same: the
+        connection of the last request may not be closed yet."""
         last = [None] * 3
 
         def settled():
             last[:] = [*last[1:], self.resources()]
             return last[0] == last[1] == last[2] and last[0]
-        return wait_until(settled, "the daemon to come to rest", every_s=0.05)
+        self._held = wait_until(settled, "the daemon to come to rest", every_s=0.05)
 
     def memory_kb(self):
         """The daemon's anonymous memory, and its address space."""
@@ -141,12 +143,12 @@ class Arena:
         peers = self.lab.add_netns(switch)
         veth(self.lab.host, switch, peers, "eth0")
         self.rest.do("POST", "/v1/switches", {"name": switch, "type": "external", "uplink": switch})
-        held, self._held = self._held, self._settled_resources()
+        self.settle()
         try:
             yield
         finally:
             self.rest.do("DELETE", f"/v1/switches/{switch}")
-            self._held = held
+            self.settle()
 
     def uplink_drops(self, switch):
         drops = self.rest.get(f"/v1/switches/{switch}")["uplink"]["counters"]["drops"]
