@@ -75,6 +75,10 @@ class Arena:
         return wait_until(lambda: self.drops(name).get(reason, 0) >= least, f"{least} drops of {name} as {reason}",
                           every_s=0.005)
 
+    def wait_taken(self, bad):
+        """Everything that the attacker has in its transmit ring was given back."""
+        wait_until(lambda: bad.free(1) == bad.entries, "what the attacker offered to be taken", every_s=0.005)
+
     def wait_failed(self, reason):
         """The attacker lost its link, and `vnic show` says why; for people, through the CLI."""
         wait_until(lambda: self.vnic()["state"] == "failed", "the attacker's link to end", every_s=0.005)
@@ -88,7 +92,7 @@ class Arena:
 
     def heard(self, bad):
         """The attacker's frames still come through, to where they may: sends one and waits for it."""
-        wait_until(lambda: bad.free(1) == bad.entries, "what the attacker offered before to be taken", every_s=0.005)
+        self.wait_taken(bad)
         self.seen()  # the witness has room again
         self._number += 1
         bad.send_frame(attack_frame(bad.mac, self._number))

@@ -5,6 +5,7 @@ import pytest
 from attacker import F_INDIRECT, F_NEXT, F_WRITE, FAR_BYTES, MERGE
 from front_end import GUEST_BASE, HEADER_BYTES
 from lab.proc import wait_until
+from talkers import attack_frame
 
 SEGMENTS_MAX = 64  # descriptors of one chain
 
@@ -73,6 +74,7 @@ def dropped_and_goes_on(arena, chain, packed, reason=BAD, **options):
             bad.put(1, *chain(bad))
             bad.kick_ring()
             arena.wait_drops(reason, count)
+            arena.wait_taken(bad)
         arena.heard(bad)
         shown = arena.vnic()
         assert shown["counters"]["drops"][reason] == 2, "each once"
@@ -106,6 +108,21 @@ def test_an_indirect_table_that_was_not_negotiated(arena, packed):
 def test_a_sum_of_lengths_that_wraps_at_32_bits(arena, packed):
     """17 pieces of 256 MB each are 4 GB and a frame."""
     dropped_and_goes_on(arena, lambda bad: [(bad.far, FAR_BYTES, 0)] * 16 + [bad.piece(FRAME)], packed, "oversize")
+
+
+@both
+def test_a_header_in_pieces_of_a_byte_each(arena, packed):
+    """No lie, but the driver's right: the virtio-net header may lie in any number of pieces, the frame's head as well."""
+    with arena.attacker(packed=packed) as bad:
+        bad.start()
+        for pieces in (HEADER_BYTES, SEGMENTS_MAX - 1):
+            frame = attack_frame(bad.mac, 1000 + pieces)
+            data = bytes(HEADER_BYTES) + frame
+            bad.put(1, *[(*bad.piece(b"", data[at:at + 1])[:2], 0) for at in range(pieces)],
+                    bad.piece(data[pieces:], b""))
+            bad.kick_ring()
+            wait_until(lambda: arena.seen()["last_heard"] == 1000 + pieces, "the witness to hear it")
+            arena.wait_taken(bad)
 
 
 LOOPS = {
@@ -166,6 +183,15 @@ def test_a_receive_buffer_that_lies(arena, name, packed):
         assert arena.vnic()["counters"]["to_guest"]["frames"] == 0
         bad.put(0, bad.room())
         wait_until(lambda: arena.vnic()["counters"]["to_guest"]["frames"] == 1, "a frame in the good buffer")
+        arena.heard(bad)
+
+
+@both
+def test_a_receive_buffer_in_pieces_of_a_byte_each(arena, packed):
+    with arena.attacker(packed=packed) as bad:
+        bad.start()
+        bad.put(0, *[bad.room(1)] * (SEGMENTS_MAX - 1), bad.room())
+        wait_until(lambda: arena.vnic()["counters"]["to_guest"]["frames"] == 1, "a frame in the pieces")
         arena.heard(bad)
 
 

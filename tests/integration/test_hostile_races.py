@@ -157,9 +157,9 @@ def test_the_descriptors_of_a_packed_ring_are_rewritten(arena):
     with arena.attacker(packed=True) as bad:
         bad.start()
         piece = bad.piece(FRAME)
-        values = [struct.pack("=QIHH", piece[0], piece[1], ident, flags) for ident, flags in
+        values = [struct.pack("=QIHH", piece[0], piece[1], ident, flags) * bad.entries for ident, flags in
                   ((0, 0x80), (0, 0x8080), (0xFFFF, 0x80), (0, 0x81), (0, 0x8000))]
-        with rewriting(arena, bad, *[(GUEST_BASE + bad.ring_bytes + 16 * slot, values) for slot in range(8)]):
+        with rewriting(arena, bad, (GUEST_BASE + bad.ring_bytes, values)):
             wait_until(lambda: arena.vnic()["state"] == "failed", "the link to end", 60.0)
         arena.wait_failed(BROKEN)
 

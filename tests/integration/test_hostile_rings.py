@@ -5,9 +5,9 @@ import struct
 
 import pytest
 from arena import BROKEN
-from attacker import EVENT_IDX, FAR_BYTES, FAR_FRONT_END_BASE, INDIRECT
-from front_end import (FRONT_END_BASE, GET_VRING_BASE, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_ENABLE, SET_VRING_KICK,
-                       SET_VRING_NUM)
+from attacker import EVENT_IDX, F_WRITE, FAR_BYTES, FAR_FRONT_END_BASE, INDIRECT
+from front_end import (FRONT_END_BASE, GET_VRING_BASE, GUEST_BASE, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_ENABLE,
+                       SET_VRING_KICK, SET_VRING_NUM)
 from lab.proc import wait_until
 
 CHAIN_SLOTS_MAX = 256  # of a packed ring, before nobody looks for the end of a chain any more
@@ -142,6 +142,23 @@ def test_parts_of_a_ring_on_top_of_each_other(arena, name, packed):
         wait_until(lambda: arena.seen()["answered"] > before + 50, "the others to go on")
         state = arena.vnic()
         assert state["state"] == "connected" or BROKEN in state["state_reason"], state["state_reason"]
+
+
+@both
+@pytest.mark.parametrize("ring", [0, 1], ids=["receive", "transmit"])
+def test_a_receive_buffer_on_top_of_a_ring(arena, ring, packed):
+    """The frame of another overwrites descriptors and indices: the same as if the guest had done it."""
+    with arena.attacker(packed=packed) as bad:
+        bad.start()
+        bad.put(0, (GUEST_BASE + ring * bad.ring_bytes, bad.ring_bytes, F_WRITE))
+        wait_until(lambda: arena.vnic()["counters"]["to_guest"]["frames"] == 1, "a frame in the buffer")
+        for _ in range(3):
+            bad.put(1, bad.piece(FRAME))
+            bad.kick_ring()
+        before = arena.seen()["answered"]
+        wait_until(lambda: arena.seen()["answered"] > before + 50, "the others to go on")
+        shown = arena.vnic()
+        assert shown["state"] == "connected" or BROKEN in shown["state_reason"], shown["state_reason"]
 
 
 OUTSIDES = {
