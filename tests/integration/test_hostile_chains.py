@@ -2,9 +2,9 @@
 the ring goes on or the guest loses its link, and two other guests talk undisturbed."""
 
 import pytest
+from arena import wait_until
 from attacker import F_INDIRECT, F_NEXT, F_WRITE, FAR_BYTES, MERGE
 from front_end import GUEST_BASE, HEADER_BYTES
-from lab.proc import wait_until
 from talkers import attack_frame
 
 SEGMENTS_MAX = 64  # descriptors of one chain

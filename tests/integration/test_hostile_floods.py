@@ -10,9 +10,10 @@ import sys
 import threading
 
 import pytest
+from arena import wait_until
 from front_end import (GET_FEATURES, GET_VRING_BASE, SET_FEATURES, SET_MEM_TABLE, SET_VRING_CALL, SET_VRING_ENABLE,
                        SET_VRING_KICK, SET_VRING_NUM, message)
-from lab.proc import LabError, Process, wait_until
+from lab.proc import LabError, Process
 
 GET_INFLIGHT_FD = 31
 MESSAGES = 6000         # more than may come at once (4096)
@@ -29,7 +30,7 @@ def others_go_on(arena):
     for _ in range(ANSWERS):
         for name in ("left", "right", "bad"):
             arena.vnic(name)
-    wait_until(lambda: arena.seen()["answered"] > before + 200, "the talkers to go on", 60.0)
+    wait_until(lambda: arena.seen()["answered"] > before + 200, "the talkers to go on")
 
 
 # ---- Messages -------------------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def test_a_storm_of_connections(arena):
                 return bad.start()
             except OSError:
                 return None
-        wait_until(started, "the attacker's vnic to be of use again", 30.0)
+        wait_until(started, "the attacker's vnic to be of use again")
         arena.heard(bad)
 
 
@@ -199,7 +200,7 @@ def test_a_call_whose_counter_is_full_and_that_may_block(arena, packed):
             block(call)
         for least in range(1, 20):
             bad.put(0, bad.room())
-            wait_until(lambda: arena.vnic()["counters"]["to_guest"]["frames"] >= least, "a frame", every_s=0.005)
+            wait_until(lambda: arena.vnic()["counters"]["to_guest"]["frames"] >= least, "a frame")
             arena.heard(bad)
 
 

@@ -7,10 +7,9 @@ import os
 import tempfile
 
 import pytest
-from arena import BROKEN, VANISHED
+from arena import BROKEN, VANISHED, wait_until
 from attacker import FAR_BYTES
 from front_end import HEADER_BYTES, new_memfd
-from lab.proc import wait_until
 
 HUGE_PAGE = 2 << 20
 HUGE_PAGES = 4
@@ -148,7 +147,7 @@ def test_memory_vanishes_and_comes_back_again_and_again(arena, packed):
             bad.put(1, bad.piece(b"\xff" * 6 + bad.mac + b"\x88\xb5" + bytes(46)))
             os.ftruncate(bad.memory_fd, 0)
             bad.kick_ring()
-            assert bad.is_closed()
+            assert bad.is_closed(60.0)
             os.ftruncate(bad.memory_fd, bad.memory_bytes)
             bad.forget()
         bad.start()

@@ -7,11 +7,10 @@ import random
 import struct
 
 import pytest
-from arena import ATTACKER
+from arena import ATTACKER, wait_until
 from front_end import (FRONT_END_BASE, GET_FEATURES, GET_QUEUE_NUM, GET_VRING_BASE, PROTOCOL, PROTOCOL_FEATURES, SEND_RARP,
                        SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
                        SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION_1, message)
-from lab.proc import wait_until
 from test_hostile_tables import KINDS as NO_MEMORY_KINDS
 from test_hostile_tables import NO_MEMORY
 
@@ -164,7 +163,7 @@ def test_a_number_of_descriptors_that_is_wrong(arena, request_number, payload, c
         for _ in range(10):
             bad.connect()
             bad.tell(request_number, payload, [bad.kick[0]] * count)
-            assert bad.is_closed()
+            assert bad.is_closed(60.0)
         wait_until(lambda: arena.vnic()["state"] == "failed", "the refusal")
         assert any(words in arena.vnic()["state_reason"] for words in ("descriptor", "which was not offered"))
 

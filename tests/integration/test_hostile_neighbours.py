@@ -10,9 +10,9 @@ import test_hostile_offloads as offloads
 import test_hostile_races as races
 import test_hostile_rings as rings
 import test_hostile_tables as tables
+from arena import wait_until
 from front_end import new_memfd
 from lab import wirings
-from lab.proc import wait_until
 from test_front_ends import missing_replies
 
 GUESTS = {"good1": ("02:00:00:00:08:11", "10.77.0.1"), "good2": ("02:00:00:00:08:12", "10.77.0.2")}

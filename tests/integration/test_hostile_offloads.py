@@ -4,9 +4,8 @@ offloads has the switch finish each frame in software; what cannot be finished i
 import struct
 
 import pytest
-from arena import MACS
+from arena import MACS, wait_until
 from attacker import EVENT_IDX, MERGE, OFFLOADS
-from lab.proc import wait_until
 
 NEEDS_CSUM, DATA_VALID = 1, 2
 TCP4, UDP, TCP6, UDP_L4, ECN = 1, 3, 4, 5, 0x80

@@ -9,10 +9,10 @@ import struct
 import sys
 
 import pytest
-from arena import ATTACKER, BROKEN, MACS
+from arena import ATTACKER, BROKEN, MACS, wait_until
 from attacker import F_INDIRECT, F_NEXT, F_WRITE, FAR_BYTES, INDIRECT, OFFLOADS
 from front_end import GUEST_BASE, HEADER_BYTES
-from lab.proc import Process, wait_until
+from lab.proc import Process
 from test_hostile_offloads import TCP4, header, tcp
 
 both = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -59,7 +59,7 @@ def send_until(arena, bad, pieces, enough, least=FRAMES_LEAST):
         shown = arena.vnic()
         assert shown["state"] == "connected", shown["state_reason"]
         return shown["counters"]["from_guest"]["frames"] >= least and enough(shown)
-    wait_until(sent, "the switch to see both values", 60.0, every_s=0.0)
+    wait_until(sent, "the switch to see both values", every_s=0.0)
 
 
 def dropped(*reasons):
@@ -148,7 +148,7 @@ def test_a_descriptor_and_its_next_one_are_rewritten(arena):
                     bad._make_available(1, 0)
                 counters = arena.vnic()["counters"]
                 return counters["from_guest"]["frames"] >= FRAMES_LEAST // 4 and counters["drops"]["bad_descriptor"]
-            wait_until(sent, "the switch to see both values", 60.0, every_s=0.0)
+            wait_until(sent, "the switch to see both values", every_s=0.0)
         assert arena.vnic()["state"] == "connected"
 
 
@@ -160,7 +160,7 @@ def test_the_descriptors_of_a_packed_ring_are_rewritten(arena):
         values = [struct.pack("=QIHH", piece[0], piece[1], ident, flags) * bad.entries for ident, flags in
                   ((0, 0x80), (0, 0x8080), (0xFFFF, 0x80), (0, 0x81), (0, 0x8000))]
         with rewriting(arena, bad, (GUEST_BASE + bad.ring_bytes, values)):
-            wait_until(lambda: arena.vnic()["state"] == "failed", "the link to end", 60.0)
+            wait_until(lambda: arena.vnic()["state"] == "failed", "the link to end")
         arena.wait_failed(BROKEN)
 
 
@@ -170,7 +170,7 @@ def test_an_avail_index_is_rewritten(arena):
         bad.put(1, bad.piece(FRAME))
         at = GUEST_BASE + bad.ring_bytes + bad.ring_bytes // 4 + 2
         with rewriting(arena, bad, (at, [struct.pack("=H", index) for index in (1, 2, bad.entries, 0x7FFF)])):
-            wait_until(lambda: arena.vnic()["state"] == "failed", "the link to end", 60.0)
+            wait_until(lambda: arena.vnic()["state"] == "failed", "the link to end")
         arena.wait_failed(BROKEN)
 
 
@@ -204,5 +204,5 @@ def test_a_receive_buffer_is_rewritten(arena, packed):
             counters = arena.vnic()["counters"]
             return counters["to_guest"]["frames"] > 50 and counters["drops"]["guest_buffer"] > 50
         with rewriting(arena, bad, (table[0], values)):
-            wait_until(received, "the switch to see both values", 60.0)
+            wait_until(received, "the switch to see both values")
         arena.heard(bad)

@@ -4,11 +4,10 @@ outside of memory. The guest loses its link, `vnic show` says why, and two other
 import struct
 
 import pytest
-from arena import BROKEN
+from arena import BROKEN, wait_until
 from attacker import EVENT_IDX, F_WRITE, FAR_BYTES, FAR_FRONT_END_BASE, INDIRECT
 from front_end import (FRONT_END_BASE, GET_VRING_BASE, GUEST_BASE, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_ENABLE,
                        SET_VRING_KICK, SET_VRING_NUM)
-from lab.proc import wait_until
 
 CHAIN_SLOTS_MAX = 256  # of a packed ring, before nobody looks for the end of a chain any more
 FRAME = b"\xff" * 6 + bytes(range(6)) + b"\x88\xb5" + bytes(46)
@@ -40,7 +39,7 @@ def test_an_avail_index_that_jumps(arena, name, features):
         set_index(bad, 1, INDICES[name](bad))
         bad.kick_ring()
         arena.wait_failed(BROKEN)
-        assert bad.is_closed()
+        assert bad.is_closed(60.0)
 
 
 def test_an_avail_index_of_the_receive_ring_that_jumps(arena):

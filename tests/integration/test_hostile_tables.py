@@ -9,9 +9,8 @@ import struct
 import tempfile
 
 import pytest
-from attacker import FAR_BYTES, FAR_FRONT_END_BASE
-from front_end import FRONT_END_BASE, GUEST_BASE, SET_MEM_TABLE, FrontEnd, new_memfd
-from lab.proc import wait_until
+from arena import wait_until
+from front_end import FRONT_END_BASE, GUEST_BASE, SET_MEM_TABLE, new_memfd
 
 GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG = 36, 37, 38
 TIB = 1 << 40
@@ -56,7 +55,7 @@ def test_a_table_with_another_number_of_regions_than_it_says(arena, claimed):
     with arena.attacker() as bad:
         bad.connect()
         bad.tell(SET_MEM_TABLE, struct.pack("=II", claimed, 0) + bad.table()[8:], [bad.memory_fd, bad.far_fd])
-        assert bad.is_closed()
+        assert bad.is_closed(60.0)
         shown = arena.vnic()
         assert shown["state"] == "failed" and "memory" in shown["state_reason"].replace("MEM_TABLE", "memory")
 
@@ -141,6 +140,7 @@ def test_the_table_changes_all_the_time_while_frames_flow(arena, packed):
     with arena.attacker(packed=packed) as bad:
         bad.start()
         size = bad.memory_bytes
+        room = bad.room()  # one for all: what others send must not overwrite what is sent
         tables = [([(GUEST_BASE, size, FRONT_END_BASE, 0)], [bad.memory_fd]),
                   ([(GUEST_BASE + TIB, size, FRONT_END_BASE, 0)], [bad.memory_fd]),
                   ([(GUEST_BASE, size, FRONT_END_BASE, 0), (GUEST_BASE + 0x1000, size, FRONT_END_BASE + 0x1000, 0)],
@@ -148,7 +148,7 @@ def test_the_table_changes_all_the_time_while_frames_flow(arena, packed):
                   ([(GUEST_BASE, size, FRONT_END_BASE, 0)] * REGIONS_MAX, [bad.memory_fd] * REGIONS_MAX)]
         for turn in range(200):
             if bad.free(0) > 0:
-                bad.put(0, bad.room())
+                bad.put(0, room)
             bad.put(1, bad.piece(bad.mac * 2 + b"\x88\xb5" + bytes(200)))
             bad.kick_ring()
             regions, descriptors = tables[turn % len(tables)]
@@ -172,7 +172,7 @@ def test_the_rings_vanish_from_the_table_and_come_back(arena, packed):
             bad.tell(SET_MEM_TABLE, bad.table(), [bad.far_fd, empty])
         finally:
             os.close(empty)
-        assert bad.is_closed() or arena.vnic()["state"] == "connected"
+        assert bad.is_closed(60.0) or arena.vnic()["state"] == "connected"
 
 
 @pytest.mark.parametrize("asked", [GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG])
