@@ -39,13 +39,25 @@ struct PortRecord {
   GuestPort* guest = nullptr;
   HostPort* host = nullptr;
   UplinkPort* uplink = nullptr;
-  std::unique_ptr<RingFile> ring_file;  // of a guest, if positions are kept
+  std::string ring_path = {};           // of a guest, if positions of its rings are kept
+  std::unique_ptr<RingFile> ring_file;  // of a guest that had packed rings since its port was opened
   std::unique_ptr<GuestQueues> queues;  // of a connected guest
-
-  [[nodiscard]] RingRecords* records() const noexcept { return ring_file ? &ring_file->records() : nullptr; }
   bool attached = false;
   unsigned worker = 0;  // that owns it while it is attached
+
+  // Where the queues of `link` keep their positions; null: nowhere. Errors: as RingFile::open().
+  [[nodiscard]] Result<RingRecords*> records_for(const GuestLink& link);
 };
+
+Result<RingRecords*> PortRecord::records_for(const GuestLink& link) {
+  if (ring_path.empty() || (link.features & virtio_f_ring_packed) == 0) return nullptr;
+  if (!ring_file) {
+    auto opened = RingFile::open(ring_path);
+    if (!opened) return fail(opened.error());
+    ring_file = std::move(*opened);
+  }
+  return &ring_file->records();
+}
 
 class WorkerDataplane final : public Dataplane {
  public:
@@ -154,18 +166,12 @@ PortId WorkerDataplane::add(PortRecord record) {
 }
 
 Result<PortId> WorkerDataplane::open_guest_port(const std::string& vnic) {
-  std::unique_ptr<RingFile> ring_file;
-  if (!positions_dir_.empty()) {
-    auto opened = RingFile::open(positions_dir_ + "/" + vnic);
-    if (!opened) return fail(opened.error());
-    ring_file = std::move(*opened);
-  }
   auto port = std::make_unique<GuestPort>(next_id(), event_fd_.get());
   GuestPort* const guest = port.get();
   PortRecord record;
   record.port = std::move(port);
   record.guest = guest;
-  record.ring_file = std::move(ring_file);
+  if (!positions_dir_.empty()) record.ring_path = positions_dir_ + "/" + vnic;
   return add(std::move(record));
 }
 
@@ -222,7 +228,7 @@ void WorkerDataplane::close_port(PortId port, bool remove_left) {
   PortRecord& record = find(port);
   require(!record.attached, "a port that is in no switch of the layout");
   if (record.guest != nullptr) static_cast<void>(disconnect_guest(port));
-  if (record.ring_file != nullptr && remove_left) record.ring_file->remove();
+  if (remove_left && !record.ring_path.empty()) RingFile::remove(record.ring_path);
   if (record.host != nullptr && remove_left) record.host->release_interface();
   ports_.erase(raw(port));
 }
@@ -245,7 +251,9 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   PortRecord& record = find(port);
   require(record.guest != nullptr && record.queues == nullptr && link.memory != nullptr,
           "a guest port that is not connected, and its memory");
-  auto queues = GuestQueues::create(link, record.records());
+  const auto records = record.records_for(link);
+  if (!records) return fail(records.error());
+  auto queues = GuestQueues::create(link, *records);
   if (!queues) return fail(queues.error());
   record.queues = std::move(*queues);
   record.queues->catch_up();
@@ -266,7 +274,9 @@ Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink
     if (auto connected = connect_guest(port, link); !connected) return fail(connected.error());
     return positions;
   }
-  auto queues = GuestQueues::create(link, record.records());
+  const auto records = record.records_for(link);
+  if (!records) return fail(records.error());
+  auto queues = GuestQueues::create(link, *records);
   if (!queues) return fail(queues.error());
   if (!record.guest->offer(queues->get(), kick_of(link))) return fail(no_more_watches());
   workers_->wake();

@@ -176,7 +176,8 @@ struct DataplaneConfig {
   // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
   std::string owner = {};
   // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
-  // file a guest port, named like its vnic. Empty: they are not kept, and such a ring stands still after a crash.
+  // file a guest port that had such rings, named like its vnic. Empty: they are not kept, and such a ring stands still
+  // after a crash.
   std::string positions_dir = {};
 };
 
@@ -187,7 +188,7 @@ class Dataplane {
 
   virtual ~Dataplane() = default;
 
-  // A port for a guest, not connected yet. Errors: no_resource, internal (the file for its ring positions).
+  // A port for a guest, not connected yet.
   [[nodiscard]] virtual Result<PortId> open_guest_port(const std::string& vnic) = 0;
   // Creates, or takes over from an earlier run, the host interface `config.name` and sets MAC, MTU and up.
   // Errors: exists (an interface of that name that is not ours), no_resource, internal.
@@ -215,7 +216,8 @@ class Dataplane {
   [[nodiscard]] virtual Result<std::shared_ptr<const GuestMemory>> map_guest_memory(
       const std::vector<MemoryRegion>& regions) = 0;
   // Rings of `link` that are complete (size, addresses, kick_fd, enabled) start to move frames. The port must not be
-  // connected. Errors: invalid (a ring outside the memory, misaligned, of a wrong size), no_resource: nothing is connected.
+  // connected. Errors: invalid (a ring outside the memory, misaligned, of a wrong size), no_resource, internal (the file
+  // for positions of packed rings): nothing is connected.
   [[nodiscard]] virtual Result<void> connect_guest(PortId port, const GuestLink& link) = 0;
   // Gives a connected guest another link, between two passes of its worker: nobody's frame finds the guest gone. Rings
   // that ran go on where they are, whatever `link` says. Descriptors of both links are borrowed until it returns; from

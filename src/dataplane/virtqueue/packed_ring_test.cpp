@@ -480,7 +480,7 @@ TEST(RingFile, keeps_records_and_starts_anew_when_it_is_not_ours) {
     EXPECT_EQ(file->records()[1].size, 0U) << content;
     file->records()[1].size = 7;
   }
-  (*RingFile::open(path))->remove();
+  RingFile::remove(path);
   EXPECT_NE(::access(path.c_str(), F_OK), 0);
   EXPECT_FALSE(RingFile::open(dir.path() + "/none/vm1"));
 }

@@ -33,7 +33,7 @@ Result<std::unique_ptr<RingFile>> RingFile::open(const std::string& path) {
   if (mapping == MAP_FAILED) return fail(system_error(what, errno));
   auto* layout = static_cast<Layout*>(mapping);
   if (layout->magic != Layout::our_magic || layout->size_bytes != sizeof(Layout)) layout = new (mapping) Layout;
-  return std::unique_ptr<RingFile>(new RingFile(path, layout));
+  return std::unique_ptr<RingFile>(new RingFile(layout));
 }
 
 RingFile::~RingFile() {
@@ -44,8 +44,8 @@ RingRecords& RingFile::records() noexcept {
   return layout_->records;
 }
 
-void RingFile::remove() noexcept {
-  static_cast<void>(::unlink(path_.c_str()));
+void RingFile::remove(const std::string& path) noexcept {
+  static_cast<void>(::unlink(path.c_str()));
 }
 
 }  // namespace patchbay::dataplane

@@ -55,14 +55,13 @@ class RingFile {
   RingFile& operator=(const RingFile&) = delete;
 
   [[nodiscard]] RingRecords& records() noexcept;
-  // Its vnic is gone: the name goes now, the memory with this object.
-  void remove() noexcept;
+  // The vnic of the file `path` is gone: its name goes now, if there is one, the memory with the object that opened it.
+  static void remove(const std::string& path) noexcept;
 
  private:
   struct Layout;
-  RingFile(std::string path, Layout* layout) : path_(std::move(path)), layout_(layout) {}
+  explicit RingFile(Layout* layout) : layout_(layout) {}
 
-  std::string path_;
   Layout* layout_;
 };
 
