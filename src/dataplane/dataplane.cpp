@@ -1,9 +1,12 @@
 #include "dataplane/dataplane.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -26,6 +29,11 @@
 namespace patchbay::dataplane {
 namespace {
 
+// How long a guest that came back waits with what it has for guests that are not back yet, at most. Front-ends that try
+// again at once are back in milliseconds; of those that try once a second, all try at the same time, for they lost us at
+// the same time.
+constexpr std::chrono::milliseconds patience{1000};
+
 // A promise of the caller that was broken is a defect of ours: the process ends here, not somewhere later.
 void require(bool kept, const char* promise) {
   if (kept) return;
@@ -40,6 +48,7 @@ struct PortRecord {
   HostPort* host = nullptr;
   UplinkPort* uplink = nullptr;
   std::string ring_path = {};           // of a guest, if positions of its rings are kept
+  std::string mark_path = {};           // the same; an empty file while the guest is connected
   std::unique_ptr<RingFile> ring_file;  // of a guest that had packed rings since its port was opened
   std::unique_ptr<GuestQueues> queues;  // of a connected guest
   bool attached = false;
@@ -171,7 +180,11 @@ Result<PortId> WorkerDataplane::open_guest_port(const std::string& vnic) {
   PortRecord record;
   record.port = std::move(port);
   record.guest = guest;
-  if (!positions_dir_.empty()) record.ring_path = positions_dir_ + "/" + vnic;
+  if (!positions_dir_.empty()) {
+    record.ring_path = positions_dir_ + "/" + vnic;
+    record.mark_path = positions_dir_ + "/+" + vnic;  // no vnic has such a name
+    if (::unlink(record.mark_path.c_str()) == 0) guest->expect(patience);
+  }
   return add(std::move(record));
 }
 
@@ -261,6 +274,8 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
     record.queues.reset();
     return fail(no_more_watches());
   }
+  // That it cannot be made costs frames after a crash, and nothing now.
+  if (!record.mark_path.empty()) UniqueFd(::open(record.mark_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   workers_->wake();
   return {};
 }
@@ -296,6 +311,7 @@ RingPositions WorkerDataplane::disconnect_guest(PortId port) {
   require(record.guest != nullptr, "a guest port");
   if (record.queues == nullptr) return {};
   static_cast<void>(record.guest->disconnect());
+  if (!record.mark_path.empty()) ::unlink(record.mark_path.c_str());
   rcu_.synchronize();
   end_loan(record);
   record.guest->forget_fault();

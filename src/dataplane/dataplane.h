@@ -176,8 +176,9 @@ struct DataplaneConfig {
   // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
   std::string owner = {};
   // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
-  // file a guest port that had such rings, named like its vnic. Empty: they are not kept, and such a ring stands still
-  // after a crash.
+  // file a guest port that had such rings, named like its vnic. Beside it, with a `+` in front, an empty one while a guest
+  // is connected: whoever starts after a crash expects it. Empty: nothing is kept, such a ring stands still after a crash,
+  // and frames for guests that are not back yet are dropped.
   std::string positions_dir = {};
 };
 

@@ -116,8 +116,8 @@ Result<void> HostService::start() {
   return {};
 }
 
-// What a daemon that was killed left in the middle of a change: interfaces, sockets and ring positions of vnics that are
-// not stored any more. Not being able to is no reason not to start.
+// What a daemon that was killed left in the middle of a change: interfaces, sockets, ring positions and marks of vnics that
+// are not stored any more. Not being able to is no reason not to start.
 void HostService::remove_leftovers() {
   std::set<std::string> wanted;
   std::set<std::string> guests;
@@ -133,7 +133,8 @@ void HostService::remove_leftovers() {
   std::error_code ignored;
   for (std::filesystem::directory_iterator at(config_.run_dir + "/rings", ignored), end; at != end;
        at.increment(ignored)) {
-    if (!guests.contains(at->path().filename().string())) std::filesystem::remove(at->path(), ignored);
+    const std::string file = at->path().filename().string();
+    if (!guests.contains(file.substr(file.starts_with('+') ? 1 : 0))) std::filesystem::remove(at->path(), ignored);
   }
 }
 

@@ -25,13 +25,43 @@ constexpr std::size_t rarp_source = 6;
 constexpr std::size_t rarp_sender = 22;  // hardware address, then 4 bytes of protocol address
 constexpr std::size_t rarp_target = 32;
 
+std::int64_t now_ns() noexcept {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
+
+void GuestPort::expect(std::chrono::milliseconds patience) noexcept {
+  patience_ = patience;
+  expected_.store(true, std::memory_order_release);
+}
+
+void GuestPort::begin_patience() noexcept {
+  if (patience_.count() == 0) return;
+  const std::chrono::nanoseconds patience = std::exchange(patience_, {});
+  patient_until_ns_.store(now_ns() + patience.count(), std::memory_order_relaxed);
+}
+
+void GuestPort::note_arrival() noexcept {
+  const GuestQueues* const queues = queues_.load(std::memory_order_relaxed);
+  if (queues != nullptr && queues->receives()) expected_.store(false, std::memory_order_release);
+}
+
+bool GuestPort::is_patient() noexcept {
+  const std::int64_t until = patient_until_ns_.load(std::memory_order_relaxed);
+  if (until == 0) return false;
+  if (now_ns() < until) return true;
+  patient_until_ns_.store(0, std::memory_order_relaxed);
+  return false;
+}
 
 bool GuestPort::connect(GuestQueues* queues, int kick_fd) noexcept {
   clear_fault();
   if (epoll_fd_ >= 0 && kick_fd >= 0 && !watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd, kick_events)) return false;
   kick_fd_ = kick_fd;
+  begin_patience();
   queues_.store(queues, std::memory_order_release);
+  note_arrival();
   return true;
 }
 
@@ -48,6 +78,7 @@ bool GuestPort::offer(GuestQueues* queues, int kick_fd) noexcept {
 
 void GuestPort::wait_until_taken() noexcept {
   while (GuestQueues* const offered = offered_.load(std::memory_order_acquire)) offered_.wait(offered);
+  note_arrival();
   if (epoll_fd_ >= 0 && old_kick_fd_ >= 0 && old_kick_fd_ != kick_fd_) {
     watch(epoll_fd_, EPOLL_CTL_DEL, old_kick_fd_, 0);
   }

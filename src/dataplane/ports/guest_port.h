@@ -4,12 +4,15 @@
 //         takes them when nothing of the old ones is in its hands. So no frame finds the guest
 //         gone because memory was added to it.
 //         An announcement (RARP) that control asked for comes in before what waits in the ring, as a burst of its own.
+//         A port may be told, when it is opened, to expect() its guest. Until that has come for the first time, frames of
+//         guests that themselves came only just now wait for it in their senders' rings, each sender `patience` at most.
 // States  without queues (nobody connected: frames for it are dropped as not_connected) <-> connected -> faulted (its
 //         ring is broken or its memory gone; moves nothing until control has disconnected it).
 // Threads connect() to announce(): control; disconnect() is followed by a grace period before the queues are freed.
 // Source  RFC 903 (RARP); its request for the sender's own address is what hypervisors announce a guest with.
 #pragma once
 #include <atomic>
+#include <chrono>
 
 #include "base/mac_addr.h"
 #include "dataplane/ports/port.h"
@@ -21,6 +24,8 @@ class GuestPort final : public Port {
  public:
   using Port::Port;
 
+  // Before the first connect(): a guest is expected here, and when it comes it is patient for so long.
+  void expect(std::chrono::milliseconds patience) noexcept;
   // Starts to use `queues`, which the caller keeps, woken by `kick_fd` (-1: none). False: the kernel does not let us watch
   // that descriptor, and nothing was started.
   [[nodiscard]] bool connect(GuestQueues* queues, int kick_fd) noexcept;
@@ -48,18 +53,25 @@ class GuestPort final : public Port {
   void notify(CallSignal& calls) noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
+  [[nodiscard]] bool is_patient() noexcept override;
+  [[nodiscard]] bool is_expected() const noexcept override { return expected_.load(std::memory_order_acquire); }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
 
  private:
   [[nodiscard]] GuestQueues* usable() const noexcept;
   void check(const GuestQueues& queues) noexcept;
+  void begin_patience() noexcept;
+  void note_arrival() noexcept;  // if the guest can be reached now it is not expected any more
   void take_offered() noexcept;
   [[nodiscard]] std::size_t receive_announcement(Burst& burst, std::uint64_t slot) noexcept;
   void complete_announcement(std::uint64_t announced) noexcept;
 
   std::atomic<GuestQueues*> queues_ = nullptr;
-  std::atomic<GuestQueues*> offered_ = nullptr;  // control sets it, the worker takes it away
+  std::atomic<GuestQueues*> offered_ = nullptr;     // control sets it, the worker takes it away
+  std::atomic<bool> expected_ = false;              // control's; the worker reads it
+  std::atomic<std::int64_t> patient_until_ns_ = 0;  // monotonic; control sets it once, the worker takes it away
+  std::chrono::milliseconds patience_{0};           // control's
   // Low 48 bits: the address to announce; above: how often. Control adds, the worker takes away.
   std::atomic<std::uint64_t> announcements_ = 0;
   std::uint64_t announcing_ = 0;      // the worker's, between receive() and complete(): the slot that was received

@@ -81,6 +81,11 @@ class Port {
   // Cannot take a frame now; a descriptor will report when it can.
   [[nodiscard]] virtual bool full() const noexcept { return false; }
 
+  // After a start guests come back one by one. What comes in at a patient port waits there for receivers that are still
+  // expected.
+  [[nodiscard]] virtual bool is_patient() noexcept { return false; }
+  [[nodiscard]] virtual bool is_expected() const noexcept { return false; }
+
   // Adds this port's descriptors to the worker's epoll, with the port's id as their data; and takes them out.
   virtual void attach(int epoll_fd) noexcept = 0;
   virtual void detach() noexcept = 0;
@@ -105,7 +110,7 @@ class Port {
   void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
 
   // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this port wait
-  // because the uplink is full, and how many of the frames that the first of them, a large piece, is cut into have left
+  // because the uplink is full or their receiver is expected, and how many of the frames that the first of them, a large piece, is cut into have left
   // already.
   bool noted = false;
   Port* noted_before = nullptr;

@@ -46,6 +46,7 @@ std::size_t Worker::send_run(const Snapshot& snapshot, Port& from, std::size_t b
     forwarding::set_egress_tag(frame, egress.rule);
     needed |= frame.needs.offloads;
   }
+  if (patient_ && egress.port->is_expected()) return 0;
   if (egress.worker != config_.id) return lend(snapshot, from, target, frames, begin == 0);
   note(*egress.port);
   return needed == 0 ? egress.port->send(frames) : finish_and_send(*egress.port, frames, from.cut_sent, begin == 0);
@@ -106,12 +107,15 @@ bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) 
   Frame& frame = burst_.frames[at];
   std::uint64_t deliveries = 0;
   std::uint64_t others = 0;  // workers with members
+  bool waits = false;
   for_each_member(table, frame, [&](PortIndex member) {
     if (member == ingress) return;
     ++deliveries;
+    waits = waits || (patient_ && snapshot.entries[member].port->is_expected());
     const unsigned worker = snapshot.entries[member].worker;
     if (worker != config_.id) others |= std::uint64_t{1} << worker;
   });
+  if (waits) return false;
   for (std::uint64_t left = others; left != 0; left &= left - 1) {
     if (peers_[static_cast<std::size_t>(__builtin_ctzll(left))].to->full()) return false;
   }

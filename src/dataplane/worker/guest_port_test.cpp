@@ -148,6 +148,89 @@ TEST(GuestPort, queues_are_exchanged_at_once_where_no_worker_knows_the_port) {
   EXPECT_EQ(guest.port.receive(burst), 1U);
 }
 
+// Two guests on a switch: the first is back, the second is expected.
+struct ComingBack {
+  explicit ComingBack(std::chrono::milliseconds patience) {
+    for (Guest* const guest : {&first, &second}) {
+      EXPECT_EQ(guest->port.disconnect(), guest->queues.get());
+      guest->port.expect(patience);
+      guest->driver.offer_all_buffers();
+    }
+    EXPECT_TRUE(first.port.connect(first.queues.get(), -1));
+  }
+  std::size_t received() {
+    std::size_t count = 0;
+    while (second.driver.reap(0)) ++count;
+    return count;
+  }
+  Guest first{10}, second{11};
+  SwitchBench bench{{{101, &first.port}, {101, &second.port}, {101}}};
+};
+
+TEST(GuestPort, frames_for_a_guest_that_is_expected_wait_where_they_came_in) {
+  ComingBack guests(std::chrono::hours(1));
+  auto& driver = guests.first.driver;
+  driver.send(0, test::ethernet("ff:ff:ff:ff:ff:ff", mac_1.c_str()));
+  driver.send(1, test::ethernet(mac_2.c_str(), mac_1.c_str()));
+  for (int pass = 0; pass < 5; ++pass) guests.bench.worker->poll_once();
+  EXPECT_EQ(guests.first.port.counters().ingress.frames, 0U);
+  EXPECT_EQ(drops(guests.second.port, DropReason::not_connected), 0U);
+  EXPECT_TRUE(guests.bench.fakes[3]->sent().empty()) << "the broadcast is not sent in part";
+  EXPECT_TRUE(guests.first.port.prepare_sleep()) << "there is work";
+  ASSERT_TRUE(guests.second.port.connect(guests.second.queues.get(), -1));
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(guests.received(), 2U);
+  EXPECT_EQ(guests.bench.fakes[3]->sent().size(), 1U);
+  EXPECT_TRUE(driver.reap(1) && driver.reap(1));
+  EXPECT_EQ(guests.bench.imbalance(), 0);
+}
+
+TEST(GuestPort, a_guest_that_came_once_is_not_expected_any_more) {
+  ComingBack guests(std::chrono::hours(1));
+  ASSERT_TRUE(guests.second.port.connect(guests.second.queues.get(), -1));
+  EXPECT_FALSE(guests.second.port.is_expected());
+  EXPECT_NE(guests.second.port.disconnect(), nullptr);
+  guests.first.driver.send(0, test::ethernet(mac_2.c_str(), mac_1.c_str()));
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(drops(guests.second.port, DropReason::not_connected), 1U);
+}
+
+TEST(GuestPort, a_guest_with_only_a_transmit_ring_is_still_expected) {
+  ComingBack guests(std::chrono::hours(1));
+  const MemoryRegion region = guests.second.driver.region();
+  GuestLink link = guests.second.driver.link(*GuestMemory::map({&region, 1}));
+  link.rings[0].enabled = false;
+  const auto half = std::move(*GuestQueues::create(link));
+  ASSERT_TRUE(guests.second.port.connect(half.get(), -1));
+  EXPECT_TRUE(guests.second.port.is_expected());
+  guests.first.driver.send(0, test::ethernet(mac_2.c_str(), mac_1.c_str()));
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(drops(guests.second.port, DropReason::not_connected), 0U);
+  guests.second.relink(*guests.bench.worker);
+  EXPECT_FALSE(guests.second.port.is_expected());
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(guests.received(), 1U);
+}
+
+TEST(GuestPort, patience_with_a_guest_that_does_not_come_ends) {
+  ComingBack guests(std::chrono::milliseconds(1));
+  guests.first.driver.send(0, test::ethernet(mac_2.c_str(), mac_1.c_str()));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (guests.first.port.is_patient() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(drops(guests.second.port, DropReason::not_connected), 1U);
+  EXPECT_TRUE(guests.first.driver.reap(1));
+  EXPECT_EQ(guests.bench.imbalance(), 0);
+}
+
+TEST(GuestPort, others_than_guests_that_came_back_do_not_wait) {
+  ComingBack guests(std::chrono::hours(1));
+  guests.bench.fakes[3]->arrive(test::ethernet(mac_2.c_str(), SwitchBench::mac(3).c_str()));
+  guests.bench.worker->poll_once();
+  EXPECT_EQ(drops(guests.second.port, DropReason::not_connected), 1U);
+  EXPECT_EQ(guests.bench.imbalance(), 0);
+}
+
 // Sends numbered frames from one guest to another and checks that they arrive complete and in order.
 class NumberedFrames {
  public:

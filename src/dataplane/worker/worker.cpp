@@ -150,6 +150,7 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
     return 0;
   }
   note(port);
+  patient_ = port.is_patient();
   const std::span frames(burst_.frames.data(), count);
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   forwarding::classify(frames, entry.rule, table);

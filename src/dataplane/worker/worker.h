@@ -148,6 +148,7 @@ class Worker {
   forwarding::Seconds now_ = 0;  // of this pass
   std::size_t first_ = 0;        // the port at which the last pass started
   Port* noted_ = nullptr;        // that this pass ends at: a list, through Port::noted_before
+  bool patient_ = false;         // the port that is being received from
   std::uint64_t spin_cycles_ = 0;
   Counter busy_cycles_, idle_cycles_, frames_, sleeps_;
 };
