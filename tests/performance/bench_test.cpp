@@ -7,6 +7,7 @@
 #include "tests/performance/driver_queue.h"
 #include "tests/performance/frames.h"
 #include "tests/performance/histogram.h"
+#include "tests/performance/sequence.h"
 
 namespace patchbay::bench {
 namespace {
@@ -69,6 +70,38 @@ TEST(frames, differ_for_each_of_many_flows) {
   }
   std::ranges::sort(ports);
   EXPECT_EQ(std::ranges::adjacent_find(ports), ports.end());
+}
+
+TEST(sequence, takes_a_row_that_comes_twice_and_counts_what_is_left_out) {
+  struct Case {
+    std::vector<std::uint32_t> numbers;
+    std::uint64_t next, skipped, steps_back, step_back_max;
+  };
+  const Case cases[] = {{{0, 1, 2, 3}, 4, 0, 0, 0},
+                        {{0, 1, 2, 3, 2, 3, 4}, 5, 0, 1, 2},
+                        {{0, 0, 1, 2, 0, 1, 2, 3}, 4, 0, 2, 3},
+                        {{0, 1, 4, 5}, 6, 2, 0, 0},
+                        {{1, 0, 2}, 3, 2, 1, 2},            // one late: both that it was left out, and what then is
+                        {{0, 1, 2, 3, 1, 4}, 5, 2, 1, 3}};  // a row that comes twice in part only
+  for (const Case& one : cases) {
+    Sequence sequence;
+    for (const std::uint32_t number : one.numbers) sequence.see(number);
+    EXPECT_EQ(sequence.next(), one.next);
+    EXPECT_EQ(sequence.skipped(), one.skipped);
+    EXPECT_EQ(sequence.steps_back(), one.steps_back);
+    EXPECT_EQ(sequence.step_back_max(), one.step_back_max);
+  }
+}
+
+TEST(sequence, goes_on_over_the_end_of_its_numbers) {
+  Sequence sequence;
+  sequence.see(0x7FFFFFFF);
+  sequence.see(0xFFFFFFFE);
+  for (const std::uint32_t number : {0xFFFFFFFFU, 0U, 0xFFFFFFFFU, 0U, 1U}) sequence.see(number);
+  EXPECT_EQ(sequence.next(), 0x100000002ULL);
+  EXPECT_EQ(sequence.skipped(), 0x7FFFFFFFULL + 0x7FFFFFFEULL);
+  EXPECT_EQ(sequence.steps_back(), 1U);
+  EXPECT_EQ(sequence.step_back_max(), 2U);
 }
 
 // Memory for one queue of four entries, aligned as the layouts want it.

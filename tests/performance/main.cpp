@@ -7,12 +7,16 @@
 //           {"link": {"limit_s": 20}}               each vnic hears from its peer; the switch learns where they are
 //           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "burst_least",
 //                    "window", "quiet_s", "check_bytes"}}
+//           {"endure": {the keys of "run"}}         a run over which back-ends may die and come back, to the next command,
+//                                                    which is {"enough": {}}
 //           {"wake": {"count": 1000, "sleep_limit_s": 1}}
 //                                                    from a kick to the frame in the peer's ring, of a switch that sleeps
 //           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
 //         It ends with its standard input.
 // Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <deque>
@@ -25,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/performance/endurance.h"
 #include "tests/performance/traffic.h"
 #include "tests/performance/wake.h"
 
@@ -84,18 +89,14 @@ Json latency_ns(const Histogram& latency, double cycles_per_ns) {
 template <typename Queue>
 class Generator {
  public:
-  explicit Generator(const Config& config) : cycles_per_ns_(measure_cycles_per_ns()) {
-    std::vector<UniqueFd> listeners;
+  explicit Generator(const Config& config) : ends_(config.vnics), cycles_per_ns_(measure_cycles_per_ns()) {
     if (config.listens) {
-      for (const auto& vnic : config.vnics) listeners.push_back(listen_on(vnic.socket));
-      say({{"listening", listeners.size()}});
+      for (const auto& end : ends_) listeners_.push_back(listen_on(end.socket));
+      say({{"listening", listeners_.size()}});
     }
-    for (std::uint32_t i = 0; i < config.vnics.size(); ++i) {
-      const auto& end = config.vnics[i];
-      vnics_.emplace_back(i, end.mac, config.shape);
-      vnics_.back().attach(config.listens ? FrontEnd::accept(listeners[i].get(), end.socket, config.attach_limit_s)
-                                          : FrontEnd::connect(end.socket),
-                           f_version_1 | net_f_mrg_rxbuf, f_version_1 | net_f_mrg_rxbuf);
+    for (std::uint32_t i = 0; i < ends_.size(); ++i) {
+      vnics_.emplace_back(i, ends_[i].mac, config.shape);
+      attach(i, config.attach_limit_s);
     }
     say({{"attached", vnics_.size()},
          {"features", fmt::format("{:#x}", vnics_.front().features())},
@@ -114,12 +115,20 @@ class Generator {
   }
 
  private:
+  void attach(std::size_t i, int limit_s) {
+    constexpr std::uint64_t features = f_version_1 | net_f_mrg_rxbuf;
+    vnics_[i].attach(listeners_.empty() ? FrontEnd::connect(ends_[i].socket)
+                                        : FrontEnd::accept(listeners_[i].get(), ends_[i].socket, limit_s),
+                     features, features);
+  }
+
   Json obey(const Json& command) {
     if (command.contains("link")) {
       const double limit_s = command.at("link").value("limit_s", 20.0);
       return {{"silent", Traffic<Queue>(vnics_, cycles_per_ns_).link(++run_, limit_s)}};
     }
     if (command.contains("run")) return run(command.at("run"));
+    if (command.contains("endure")) return endure(command.at("endure"));
     if (command.contains("wake")) return wake(command.at("wake"));
     if (command.contains("bare_ping")) {
       const Json& ping = command.at("bare_ping");
@@ -129,7 +138,8 @@ class Generator {
     throw std::runtime_error(fmt::format("unknown command {}", command.dump()));
   }
 
-  Json run(const Json& wanted) {
+  // What to send, of the values of a command.
+  std::pair<RunFrames, Load> read_run(const Json& wanted) {
     RunFrames frames;
     frames.run = ++run_;
     frames.size = wanted.value("frame_bytes", frames.size);
@@ -148,6 +158,11 @@ class Generator {
       throw std::runtime_error(fmt::format("frame_bytes {}: from {} to frame_bytes_max of the file, {}", frames.size,
                                            frame_bytes_min, vnics_.front().shape().frame_bytes_max));
     }
+    return {frames, load};
+  }
+
+  Json run(const Json& wanted) {
+    const auto [frames, load] = read_run(wanted);
     const Measured measured = Traffic<Queue>(vnics_, cycles_per_ns_).run(frames, load);
     const VnicCounts& sum = measured.sum;
     return {{"sent", sum.sent},
@@ -163,6 +178,37 @@ class Generator {
             {"seconds", measured.seconds},
             {"frames_per_s", static_cast<double>(measured.received_while_sending) / measured.seconds},
             {"latency_ns", latency_ns(measured.latency, cycles_per_ns_)}};
+  }
+
+  // Until the next line of input, which is taken, too.
+  Json endure(const Json& wanted) {
+    const auto [frames, load] = read_run(wanted);
+    Endurance<Queue> endurance(vnics_, [this](std::size_t i) { attach(i, 0); });
+    const Measured measured = Traffic<Queue>(vnics_, cycles_per_ns_).run(frames, load, [&] {
+      endurance.turn();
+      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+      return std::cin.rdbuf()->in_avail() <= 0 && ::poll(&input, 1, 0) == 0;
+    });
+    std::string enough;
+    std::getline(std::cin, enough);
+    Json receivers = Json::array();
+    for (std::size_t i = 0; i < vnics_.size(); ++i) {
+      const Sequence& sequence = vnics_[i].sequence();
+      receivers.push_back({{"sent_to_it", vnics_[i ^ 1].counts.sent},
+                           {"next", sequence.next()},
+                           {"skipped", sequence.skipped()},
+                           {"steps_back", sequence.steps_back()},
+                           {"step_back_max", sequence.step_back_max()}});
+    }
+    Json returns = Json::array();
+    for (const Return& one : endurance.returns()) {
+      returns.push_back({{"vnic", one.vnic}, {"attached_at", one.attached_at}, {"first_frame_at", one.first_frame_at}});
+    }
+    return {{"receivers", receivers},
+            {"returns", returns},
+            {"misdelivered", measured.sum.misdelivered},
+            {"damaged", measured.sum.damaged},
+            {"stray", measured.sum.stray}};
   }
 
   // Single frames from vnic 0 to vnic 1, each after a silence. Waits up to `sleep_limit_s` for the switch to ask for
@@ -196,6 +242,8 @@ class Generator {
     return tsc() + static_cast<std::uint64_t>(seconds * 1e9 * cycles_per_ns_);
   }
 
+  const std::vector<Config::End> ends_;
+  std::vector<UniqueFd> listeners_;  // where we listen: one a vnic
   std::deque<Vnic<Queue>> vnics_;
   const double cycles_per_ns_;
   std::uint32_t run_ = 0;

@@ -43,7 +43,9 @@ class Traffic {
   // The peer of vnic n is n ^ 1: there must be an even number.
   Traffic(std::deque<Vnic<Queue>>& vnics, double cycles_per_ns) : vnics_(vnics), cycles_per_ns_(cycles_per_ns) {}
 
-  [[nodiscard]] Measured run(const RunFrames& frames, const Load& load) {
+  // `goes_on`: asked once a round; when it says no, sending ends before its time.
+  template <typename GoesOn>
+  [[nodiscard]] Measured run(const RunFrames& frames, const Load& load, GoesOn&& goes_on) {
     Measured measured;
     prepare(frames);
     window_ = std::min(load.window, vnics_.front().frames_received_at_once());
@@ -51,7 +53,7 @@ class Traffic {
     const std::uint64_t end = begin + cycles(load.seconds);
     const double rate_per_cycle = load.rate / cycles_per_ns_ / 1e9;
     std::uint64_t now = begin;
-    while (now < end && !all_sent(load)) {
+    while (now < end && !all_sent(load) && goes_on()) {
       for (std::size_t i = 0; i < vnics_.size(); ++i) turn(i, now - begin, rate_per_cycle, load, measured);
       now = tsc();
       reopen_stuck_windows(now, load);
@@ -61,6 +63,9 @@ class Traffic {
     drain(measured.latency, load.quiet_s);
     sum_up(measured);
     return measured;
+  }
+  [[nodiscard]] Measured run(const RunFrames& frames, const Load& load) {
+    return run(frames, load, [] { return true; });
   }
 
   // Sends single frames until each vnic has heard from its peer. How many have not within `limit_s`.

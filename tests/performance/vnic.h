@@ -21,6 +21,7 @@
 #include "tests/performance/frames.h"
 #include "tests/performance/front_end.h"
 #include "tests/performance/histogram.h"
+#include "tests/performance/sequence.h"
 #include "tests/performance/shared_memory.h"
 #include "tests/performance/tsc.h"
 
@@ -75,6 +76,7 @@ class Vnic {
     static_cast<void>(receive_.publish());
   }
 
+  // Again, if the back-end went away: the guest notices nothing, buffers that it offered stay offered.
   void attach(FrontEnd front_end, std::uint64_t features, std::uint64_t needed) {
     front_end.set_up(memory_,
                      {.queues = {0, receive_at_ / 2}, .parts = Queue::parts(shape_.entries), .entries = shape_.entries},
@@ -90,6 +92,7 @@ class Vnic {
     expected_ = make_frame(peer.mac_, mac_, frames.size);
     counts = {};
     next_expected_ = 0;
+    sequence_ = {};
     flow_ = {};
   }
 
@@ -154,6 +157,8 @@ class Vnic {
   }
   // Sequence number that the next frame from the peer has, if none is lost.
   [[nodiscard]] std::uint64_t next_expected() const noexcept { return next_expected_; }
+  // The order in which the peer's frames came.
+  [[nodiscard]] const Sequence& sequence() const noexcept { return sequence_; }
   [[nodiscard]] bool back_end_wants_kicks() const noexcept { return transmit_.wants_kicks(); }
   [[nodiscard]] bool is_detached() { return front_end_->is_closed(); }
   [[nodiscard]] const VnicShape& shape() const noexcept { return shape_; }
@@ -249,6 +254,7 @@ class Vnic {
     } else {
       ++counts.received;
       latency.add(now - stamp_.cycles);
+      sequence_.see(stamp_.sequence);
       const auto ahead = static_cast<std::uint32_t>(stamp_.sequence - static_cast<std::uint32_t>(next_expected_));
       if (ahead > UINT32_MAX / 2) {
         ++counts.reordered;
@@ -277,6 +283,7 @@ class Vnic {
   std::uint32_t mac_index_ = 0;
   std::vector<std::uint32_t> prepared_;  // the run that each transmit buffer was prepared for
   std::uint64_t next_expected_ = 0;
+  Sequence sequence_;
 
   // Free transmit buffers: a ring of numbers.
   std::vector<std::uint16_t> free_;

@@ -68,9 +68,12 @@ class Generator:
             raise LabError(f"load generator: {answer['error']}")
         return answer
 
-    def command(self, name, wait_s=60.0, **values):
+    def _say(self, name, values):
         self._process.popen.stdin.write(json.dumps({name: values}).encode() + b"\n")
         self._process.popen.stdin.flush()
+
+    def command(self, name, wait_s=60.0, **values):
+        self._say(name, values)
         return self._answer(name, wait_s)
 
     @property
@@ -86,6 +89,14 @@ class Generator:
     def run(self, seconds=1.0, **values):
         """One measurement; keys of `values` and of the answer as in tests/performance/main.cpp."""
         return self.command("run", wait_s=seconds + 60.0, seconds=seconds, **values)
+
+    def endure(self, **values):
+        """Starts a run, keys as of run(), over which the switch may die and come back; it goes on until enough()."""
+        self._say("endure", values)
+
+    def enough(self, limit_s=60.0):
+        """What became of endure(), as in tests/performance/main.cpp."""
+        return self.command("enough", wait_s=limit_s)
 
     def wake(self, count, sleep_limit_s=1.0):
         """Latency of single frames, each after a silence and once the switch sleeps, if it does within the limit."""
