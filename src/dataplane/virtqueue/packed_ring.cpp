@@ -82,20 +82,36 @@ void PackedRing::take_over(const PackedRing& old) noexcept {
 
 bool PackedRing::record_names_us() const noexcept {
   return record_->size == size_ && record_->device == place_.device && record_->inode == place_.inode &&
-         record_->offset == place_.offset && record_->base == base_;
+         record_->offset == place_.offset;
 }
 
 bool PackedRing::record_is_ours() const noexcept {
-  if (!record_names_us()) return false;
+  const PackedPosition before = PackedPosition::from(record_->base);
+  if (!record_names_us() || before.index >= size_) return false;
+  const std::uint32_t laps = 2U * size_;
+  const std::uint32_t moved = (PackedPosition::from(base_).linear(size_) + laps - before.linear(size_)) % laps;
+  if (moved != 0 && !front_end_used(before, moved)) return false;
   // A base that some other ring than a new one has was learned from us. That of a new ring is also what front-ends go
   // back to when the daemon died, and what they give when the guest began anew meanwhile.
-  return (base_ & 0xFFFF) != base_of_new_ring || !looks_new();
+  return (record_->base & 0xFFFF) != base_of_new_ring || !looks_new(before.index, moved);
 }
 
-bool PackedRing::looks_new() const noexcept {
+bool PackedRing::front_end_used(PackedPosition from, std::uint32_t slots) const noexcept {
+  // If nothing was done since the ring was started, it went on where we were: what it says is right.
+  const bool is_exact = from.raw() == static_cast<std::uint16_t>(record_->progress);
+  if (slots > size_ || is_exact) return false;
+  for (; slots != 0; --slots) {
+    if (!is_used(load<std::uint64_t>(word_of(from.index)), from.wrap)) return false;
+    from.advance(1, size_);
+  }
+  return true;
+}
+
+bool PackedRing::looks_new(std::uint32_t apart_from, std::uint32_t slots) const noexcept {
   // Drivers clear a ring before they start it, and while the wrap counter is 1 for the first time only a device sets the
   // flag for used.
   for (std::uint32_t i = 0; i < size_; ++i) {
+    if ((i + size_ - apart_from) % size_ < slots) continue;
     if (bit(load<std::uint64_t>(word_of(i)), desc_f_used)) return false;
   }
   // An old ring may be without that flag too, every second time that the counter is 0. Then nothing is on offer, and what
@@ -129,7 +145,7 @@ void PackedRing::start_at(PackedPosition position) noexcept {
   next_ = shown_ = position;
   unnotified_slots_ = given_slots_ = 0;
   used_count_ = 0;
-  if (!record_names_us()) {
+  if (!record_names_us() || record_->base != base_) {
     __atomic_store_n(&record_->size, 0U, __ATOMIC_RELEASE);  // nobody's, until it is whole
     std::atomic_thread_fence(std::memory_order_release);
     record_->device = place_.device;
@@ -154,9 +170,28 @@ bool PackedRing::is_offered(std::uint64_t word, bool wrap) noexcept {
   return bit(word, desc_f_avail) == wrap && bit(word, desc_f_used) != wrap;
 }
 
+bool PackedRing::is_used(std::uint64_t word, bool wrap) noexcept {
+  return bit(word, desc_f_avail) == wrap && bit(word, desc_f_used) == wrap;
+}
+
 std::uint16_t PackedRing::available() noexcept {
   if (broken_ || given_slots_ >= size_) return 0;
-  return is_offered(load_acquire<std::uint64_t>(word_of(next_.index)), next_.wrap) ? size_ : 0;
+  auto word = load_acquire<std::uint64_t>(word_of(next_.index));
+  if (is_used(word, next_.wrap) && given_slots_ == 0) word = skip_used();
+  return is_offered(word, next_.wrap) ? size_ : 0;
+}
+
+std::uint64_t PackedRing::skip_used() noexcept {
+  std::uint64_t word = 0;
+  for (std::uint32_t slots = 0; slots <= size_; ++slots) {
+    word = load_acquire<std::uint64_t>(word_of(next_.index));
+    if (slots == size_ || !is_used(word, next_.wrap)) break;
+    next_.advance(1, size_);
+    ++unnotified_slots_;
+  }
+  shown_ = next_;
+  set_progress(shown_, 0);
+  return word;
 }
 
 void PackedRing::prefetch_chains(std::size_t count) const noexcept {

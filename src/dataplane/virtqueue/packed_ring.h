@@ -90,6 +90,9 @@ class PackedRing {
   [[nodiscard]] std::uint8_t* word_of(std::uint32_t index) const noexcept { return desc_ + index * desc_size + 8; }
   [[nodiscard]] static Descriptor make_descriptor(const std::uint8_t* at, std::uint64_t word) noexcept;
   [[nodiscard]] static bool is_offered(std::uint64_t word, bool wrap) noexcept;
+  [[nodiscard]] static bool is_used(std::uint64_t word, bool wrap) noexcept;
+  // Passes over what somebody else used in this lap, of one descriptor each. The second word of what stands behind.
+  [[nodiscard]] std::uint64_t skip_used() noexcept;
   // Moves the cursor to the chain `ahead`; false if it is not there, or does not wait.
   [[nodiscard]] bool seek(std::uint16_t ahead, std::uint64_t& word) noexcept;
   // False: this chain cannot be used.
@@ -103,7 +106,10 @@ class PackedRing {
 
   [[nodiscard]] bool record_names_us() const noexcept;
   [[nodiscard]] bool record_is_ours() const noexcept;
-  [[nodiscard]] bool looks_new() const noexcept;
+  // The base moved by `slots` from where it was, since the front-end itself used what was on offer there.
+  [[nodiscard]] bool front_end_used(PackedPosition from, std::uint32_t slots) const noexcept;
+  // Apart from `slots` entries from `apart_from` on, nothing in it was ever used.
+  [[nodiscard]] bool looks_new(std::uint32_t apart_from, std::uint32_t slots) const noexcept;
   // Goes on where the record says, and finishes what it says was being shown.
   [[nodiscard]] bool resume() noexcept;
   void start_at(PackedPosition position) noexcept;
