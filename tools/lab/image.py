@@ -1,7 +1,7 @@
 """The guest's kernel and initramfs: made once from Debian packages, kept in a cache, never installed on the host.
 
 Kernel   Debian's linux-image-amd64, downloaded and unpacked privately; without a network, one that the host has in /boot.
-Userland busybox-static, iperf3 with its libraries, guest_init as /init, guest_agent.c, guest_frames.c. Not compressed:
+Userland busybox-static, iperf3 with its libraries, guest_init as /init, the guest_*.c. Not compressed:
          under TCG that boots fastest.
 """
 
@@ -25,7 +25,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(HERE))
 MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "failover",
            "net_failover", "virtio_net", "af_packet", "llc", "stp", "garp", "mrp", "8021q"]
 MODULES_NEEDED = {"virtio_net", "8021q"}
-OWN_PROGRAMS = ("guest_agent", "guest_frames")  # built here, into /bin
+OWN_PROGRAMS = ("guest_agent", "guest_frames", "guest_numbers")  # built here, into /bin
 # For guests that are hosts themselves (appliance.py): loaded there when they are asked for.
 MODULES_MORE = ["tun", "veth", "irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci",
                 "pps_core", "ptp", "dca", "i2c-core", "i2c-algo-bit", "igb", "e1000e"]
