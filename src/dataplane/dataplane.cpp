@@ -30,9 +30,9 @@ namespace patchbay::dataplane {
 namespace {
 
 // How long a guest that came back waits with what it has for guests that are not back yet, at most. Front-ends that try
-// again at once are back in milliseconds; of those that try once a second, all try at the same time, for they lost us at
-// the same time.
-constexpr std::chrono::milliseconds patience{1000};
+// again at once are back in milliseconds; those that try once a second all do it at the same time, for they lost us at the
+// same time, but a thousand of them take a while.
+constexpr std::chrono::milliseconds patience{2000};
 
 // A promise of the caller that was broken is a defect of ours: the process ends here, not somewhere later.
 void require(bool kept, const char* promise) {
