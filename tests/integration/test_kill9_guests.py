@@ -61,7 +61,7 @@ def trace(lab, name):
 
 
 def thrown_away(lab, name):
-    """Frames of a guest that its QEMU used up: it writes nothing into them. What it answers to other queues has a byte."""
+    """Frames of a guest that its QEMU used up: it writes nothing into them. Its answers in other queues have a byte."""
     with open(trace(lab, name), encoding="utf-8", errors="replace") as file:
         return sum(line.startswith("virtqueue_fill") and " len 0 " in line for line in file)
 
@@ -83,8 +83,8 @@ def frames_to_guests(lab):
 
 
 def add_missed(lab, missed):
-    """Adds the frames for each guest that this daemon dropped because the guest came back too late, on a slow machine; none
-    is dropped for another reason."""
+    """Adds the frames for each guest that this daemon dropped because the guest came back too late, on a slow machine;
+    none is dropped for another reason."""
     for name, vnic in counters(lab).items():
         drops = {reason: frames for reason, frames in vnic["drops"].items() if frames}
         assert drops.keys() <= {"not_connected"}, f"{name}: {drops}"

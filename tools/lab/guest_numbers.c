@@ -1,7 +1,8 @@
 // guest_numbers INTERFACE PEER_MAC: numbered frames inside a lab guest, sent to a peer and received from it.
 //
 // A number counts as sent only when the interface's driver took its frame: the socket bypasses the kernel's queues, which
-// would throw frames away without a word while the carrier is off. SIGUSR1 starts and ends sending; SIGUSR2 prints, on one line:
+// would throw frames away without a word while the carrier is off. SIGUSR1 starts and ends sending; SIGUSR2 prints, on
+// one line:
 //   sent, refused, next number expected, numbers left out, steps back, longest step back, frames the socket lost
 // and then the gaps, FIRST-LAST each. The first line says "ready". A step back is where a row of numbers comes again.
 #include <arpa/inet.h>

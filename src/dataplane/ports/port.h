@@ -109,9 +109,9 @@ class Port {
   void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
   void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
 
-  // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this port wait
-  // because the uplink is full or their receiver is expected, and how many of the frames that the first of them, a large piece, is cut into have left
-  // already.
+  // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this
+  // port wait because the uplink is full or their receiver is expected, and how many of the frames that the first of them,
+  // a large piece, is cut into have left already.
   bool noted = false;
   Port* noted_before = nullptr;
   bool stalled = false;
