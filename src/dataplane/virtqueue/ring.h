@@ -1,6 +1,6 @@
 // What split and packed virtqueues have in common.
 //
-// Theory  Both kinds have one interface (SplitRing is its description), so that GuestQueues is written once, as templates
+// Theory  Both kinds have one interface (SplitRing is its description), so that QueuePair is written once, as templates
 //         over the kind. Guest memory is read and written through load() and store() only, so that the compiler neither
 //         repeats nor splits an access.
 // Threads As the rings.

@@ -1,4 +1,4 @@
-#include "dataplane/virtqueue/guest_queues.h"
+#include "dataplane/virtqueue/queue_pair.h"
 
 #include <algorithm>
 #include <cstring>
@@ -123,9 +123,9 @@ void Ring::take_over(const Ring& old) noexcept {
   if (auto* const split = std::get_if<SplitRing>(&kind_)) split->catch_up();
 }
 
-Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link, RingRecords* records) {
+Result<std::unique_ptr<QueuePair>> QueuePair::create(const GuestLink& link, RingRecords* records) {
   constexpr const char* names[guest_queues] = {"receive ring: ", "transmit ring: "};
-  std::unique_ptr<GuestQueues> queues(new GuestQueues);
+  std::unique_ptr<QueuePair> queues(new QueuePair);
   queues->memory_ = link.memory;
   const bool packed = (link.features & virtio_f_ring_packed) != 0;
   if (packed && records == nullptr) {
@@ -156,29 +156,29 @@ Result<std::unique_ptr<GuestQueues>> GuestQueues::create(const GuestLink& link, 
   return queues;
 }
 
-void GuestQueues::catch_up() noexcept {
+void QueuePair::catch_up() noexcept {
   to_guest_.take_over({});
   from_guest_.take_over({});
 }
 
-void GuestQueues::take_over(const GuestQueues& old) noexcept {
+void QueuePair::take_over(const QueuePair& old) noexcept {
   to_guest_.take_over(old.to_guest_);
   from_guest_.take_over(old.from_guest_);
 }
 
-std::array<std::uint32_t, guest_queues> GuestQueues::positions() const noexcept {
+std::array<std::uint32_t, guest_queues> QueuePair::positions() const noexcept {
   const auto of = [this](const Ring& ring, std::size_t index) {
     return ring ? ring.with([](const auto& kind) { return kind.position(); }) : left_out_[index];
   };
   return {of(to_guest_, to_guest_index), of(from_guest_, from_guest_index)};
 }
 
-std::size_t GuestQueues::take(Burst& burst) noexcept {
+std::size_t QueuePair::take(Burst& burst) noexcept {
   return from_guest_ ? from_guest_.with([&](auto& ring) { return take_from(ring, burst); }) : 0;
 }
 
 template <typename Kind>
-std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
+std::size_t QueuePair::take_from(Kind& ring, Burst& burst) noexcept {
   const auto count = std::min<std::size_t>(ring.available(), burst_max);
   if (count == 0) return 0;
   ring.prefetch_chains(count);
@@ -210,8 +210,8 @@ std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
   return read;
 }
 
-[[gnu::always_inline]] inline void GuestQueues::take_one(Frame& frame, std::uint8_t* head, Segment* segments,
-                                                         std::size_t count) noexcept {
+[[gnu::always_inline]] inline void QueuePair::take_one(Frame& frame, std::uint8_t* head, Segment* segments,
+                                                       std::size_t count) noexcept {
   frame = Frame{};
   frame.head = head;
   const std::uint32_t size = segments->size - static_cast<std::uint32_t>(vnet_header_size);
@@ -236,14 +236,14 @@ std::size_t GuestQueues::take_from(Kind& ring, Burst& burst) noexcept {
 }
 
 // Nearly all frames need nothing.
-inline void GuestQueues::judge(Frame& frame, const HeaderBytes& header_bytes) const noexcept {
+inline void QueuePair::judge(Frame& frame, const HeaderBytes& header_bytes) const noexcept {
   if (((header_bytes[0] & vnet_needs_csum) | header_bytes[1]) == 0) return;  // flags and gso_type
   VnetHeader header;
   std::memcpy(&header, header_bytes.data(), sizeof header);
   take_needs(frame, header, asks_);
 }
 
-void GuestQueues::take_any(Frame& frame, Segment* segments, std::size_t count) const noexcept {
+void QueuePair::take_any(Frame& frame, Segment* segments, std::size_t count) const noexcept {
   std::uint64_t size_bytes = 0;
   for (std::size_t i = 0; i < count; ++i) size_bytes += segments[i].size;
   if (size_bytes < header_size_) return drop(frame, DropReason::bad_descriptor);
@@ -261,14 +261,14 @@ void GuestQueues::take_any(Frame& frame, Segment* segments, std::size_t count) c
   judge(frame, header);
 }
 
-void GuestQueues::give_back(std::size_t count) noexcept {
+void QueuePair::give_back(std::size_t count) noexcept {
   from_guest_.with([&](auto& ring) {
     for (std::size_t i = 0; i < count; ++i) ring.push_used(taken_[i], 0);
   });
 }
 
 template <typename Kind>
-Put GuestQueues::gather(Kind& ring, std::uint64_t needed) noexcept {
+Put QueuePair::gather(Kind& ring, std::uint64_t needed) noexcept {
   segment_count_ = 0;
   chain_count_ = 0;
   const std::uint16_t available = ring.available();
@@ -292,19 +292,19 @@ Put GuestQueues::gather(Kind& ring, std::uint64_t needed) noexcept {
   return Put::delivered;
 }
 
-Put GuestQueues::put(const Frame& frame) noexcept {
+Put QueuePair::put(const Frame& frame) noexcept {
   const Puts puts = put({&frame, 1});
   if (puts.delivered != 0) return Put::delivered;
   return puts.bad_buffer != 0 ? Put::bad_buffer : Put::ring_full;
 }
 
-Puts GuestQueues::put(std::span<const Frame> frames) noexcept {
+Puts QueuePair::put(std::span<const Frame> frames) noexcept {
   if (!to_guest_) return {.ring_full = frames.size()};
   return to_guest_.with([&](auto& ring) { return put_into(ring, frames); });
 }
 
 template <typename Kind>
-Puts GuestQueues::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
+Puts QueuePair::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
   Puts puts;
   while (!frames.empty()) {
     const std::size_t done = put_each(ring, frames.first(std::min(frames.size(), burst_max)), puts);
@@ -323,7 +323,7 @@ Puts GuestQueues::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
 }
 
 template <typename Kind>
-std::size_t GuestQueues::put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept {
+std::size_t QueuePair::put_each(Kind& ring, std::span<const Frame> frames, Puts& puts) noexcept {
   const auto count = std::min<std::size_t>(ring.available(static_cast<std::uint16_t>(frames.size())), frames.size());
   if (count > 1) ring.prefetch_chains(count);
   std::array<std::uint32_t, burst_max> written;
@@ -347,7 +347,7 @@ std::size_t GuestQueues::put_each(Kind& ring, std::span<const Frame> frames, Put
 }
 
 template <typename Kind>
-Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
+Put QueuePair::put_spread(Kind& ring, const Frame& frame) noexcept {
   const std::uint64_t needed = size_with(frame);
   if (const Put gathered = gather(ring, needed); gathered != Put::delivered) return gathered;
   write_spread(frame);
@@ -360,7 +360,7 @@ Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
   return Put::delivered;
 }
 
-[[gnu::always_inline]] inline void GuestQueues::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
+[[gnu::always_inline]] inline void QueuePair::write_whole(const Frame& frame, std::uint8_t* to) const noexcept {
   if (frame.needs.offloads == 0 && header_size_ == vnet_header_size) {
     VnetHeader plain;
     plain.num_buffers = 1;
@@ -387,7 +387,7 @@ Put GuestQueues::put_spread(Kind& ring, const Frame& frame) noexcept {
   });
 }
 
-void GuestQueues::write_spread(const Frame& frame) noexcept {
+void QueuePair::write_spread(const Frame& frame) noexcept {
   VnetHeader header = leaving_header(frame);
   header.num_buffers = static_cast<std::uint16_t>(chain_count_);
   std::uint8_t header_bytes[vnet_header_size];
@@ -398,15 +398,15 @@ void GuestQueues::write_spread(const Frame& frame) noexcept {
   for_each_stretch(frame, tag, [&](const std::uint8_t* data, std::uint32_t size) { writer.put(data, size); });
 }
 
-void GuestQueues::show_deliveries() noexcept {
+void QueuePair::show_deliveries() noexcept {
   if (to_guest_) to_guest_.with([](auto& ring) { ring.show(); });
 }
 
-void GuestQueues::show_returns() noexcept {
+void QueuePair::show_returns() noexcept {
   if (from_guest_) from_guest_.with([](auto& ring) { ring.show(); });
 }
 
-void GuestQueues::call(CallSignal& calls) noexcept {
+void QueuePair::call(CallSignal& calls) noexcept {
   const auto wanted = [](Ring& ring) { return ring && ring.with([](auto& kind) { return kind.call_wanted(); }); };
   if (wanted(to_guest_) || greeting_due_) calls.call(call_to_guest_);
   if (wanted(from_guest_) || greeting_due_) calls.call(call_from_guest_);
