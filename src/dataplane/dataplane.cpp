@@ -250,11 +250,6 @@ Result<std::shared_ptr<const GuestMemory>> WorkerDataplane::map_guest_memory(con
   return GuestMemory::map(regions);
 }
 
-// The descriptor whose kicks wake the worker; -1: none.
-int kick_of(const GuestLink& link) noexcept {
-  return link.rings[1].enabled ? link.rings[1].kick_fd : -1;
-}
-
 Error no_more_watches() {
   return make_error(ErrorCode::no_resource,
                     "the guest's kicks cannot be watched: raise the sysctl fs.epoll.max_user_watches");
@@ -270,7 +265,7 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   if (!queues) return fail(queues.error());
   record.queues = std::move(*queues);
   record.queues->catch_up();
-  if (!record.guest->connect(record.queues.get(), kick_of(link))) {
+  if (!record.guest->connect(record.queues.get(), Kicks::of(link))) {
     record.queues.reset();
     return fail(no_more_watches());
   }
@@ -293,7 +288,7 @@ Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink
   if (!records) return fail(records.error());
   auto queues = GuestQueues::create(link, *records);
   if (!queues) return fail(queues.error());
-  if (!record.guest->offer(queues->get(), kick_of(link))) return fail(no_more_watches());
+  if (!record.guest->offer(queues->get(), Kicks::of(link))) return fail(no_more_watches());
   workers_->wake();
   record.guest->wait_until_taken();
   std::swap(record.queues, *queues);

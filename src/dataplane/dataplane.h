@@ -41,7 +41,10 @@ inline constexpr std::size_t memory_regions_max = 8;
 
 class GuestMemory;  // mapped regions; opaque to control, which only keeps it alive and passes it on
 
-inline constexpr std::size_t guest_queues = 2;  // 0: the guest receives (to_guest), 1: the guest sends (from_guest)
+inline constexpr std::size_t queue_pairs_max = model::queues_max;
+// Of each pair two: number 2 * pair is the one that the guest receives from (to_guest), the next one that it sends by
+// (from_guest).
+inline constexpr std::size_t guest_rings_max = 2 * queue_pairs_max;
 inline constexpr std::uint16_t vring_size_max = 32768;
 
 // One virtqueue, as the front-end described it. Descriptors are borrowed until disconnect_guest() returns.
@@ -61,16 +64,16 @@ struct Vring {
   int call_fd = -1;             // we tell the guest; -1: the guest polls
 };
 
-// Room for more: a vnic with several queue pairs will have `rings` of that many, and a bitmap of dirty pages for
-// migration will stand here beside `memory`, for whoever writes to guest memory has both at hand then.
+// Pairs that the guest does not use have rings of size 0. Room for more: a bitmap of dirty pages for migration will stand
+// here beside `memory`, for whoever writes to guest memory has both at hand then.
 struct GuestLink {
   std::uint64_t features = 0;  // acknowledged virtio features
   std::shared_ptr<const GuestMemory> memory;
-  std::array<Vring, guest_queues> rings;
+  std::array<Vring, guest_rings_max> rings;
 };
 
 // Positions of the rings of a link, in the terms of Vring::position.
-using RingPositions = std::array<std::uint32_t, guest_queues>;
+using RingPositions = std::array<std::uint32_t, guest_rings_max>;
 
 inline constexpr std::uint16_t announcements_max = 64;  // of one port, that wait
 
@@ -167,7 +170,7 @@ struct WorkerStats {
   std::uint64_t idle_cycles = 0;  // TSC cycles of passes that did not; sleep is not counted
   std::uint64_t frames = 0;       // taken in
   std::uint64_t sleeps = 0;
-  std::uint32_t ports = 0;        // that it owns: vnics and uplinks of switches
+  std::uint32_t ports = 0;  // that it owns: vnics and uplinks of switches
 };
 
 struct DataplaneConfig {
@@ -229,7 +232,7 @@ class Dataplane {
   // learns addresses then looks for the guest here. It is judged as every frame of that guest. At most
   // announcements_max of them wait; more are left out.
   virtual void announce(PortId port, MacAddr source) = 0;
-  // Stops both rings; from its return on nothing of the link is touched. Gives each ring's position, and zeros if the
+  // Stops all rings; from its return on nothing of the link is touched. Gives each ring's position, and zeros if the
   // port was not connected.
   virtual RingPositions disconnect_guest(PortId port) = 0;
 

@@ -216,6 +216,19 @@ Result<void> check_vlan(const Taken& taken, const Switch& on, const Vnic& checke
   return {};
 }
 
+Result<void> check_queues(const Vnic& checked) {
+  if (checked.queues < 1 || checked.queues > queues_max) {
+    return fail(ErrorCode::invalid, fmt::format("vnic {}: queues {} is out of range: 1 to {} queue pairs", checked.name,
+                                                checked.queues, queues_max));
+  }
+  if (checked.kind == VnicKind::host && checked.queues != 1) {
+    return fail(ErrorCode::invalid, fmt::format("vnic {}: a host vnic has one queue pair, only guests can have {}; "
+                                                "leave --queues out",
+                                                checked.name, checked.queues));
+  }
+  return {};
+}
+
 Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checked) {
   const auto name_max = checked.kind == VnicKind::host ? interface_name_size_max : name_size_max;
   if (auto ok = check_name(checked.kind == VnicKind::host ? "host vnic" : "vnic", checked.name, name_max); !ok) {
@@ -242,6 +255,7 @@ Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checke
     return fail(ErrorCode::invalid, fmt::format("vnic {}: mac_limit {} is out of range: 1 to {} addresses",
                                                 checked.name, checked.mac_limit, mac_limit_max));
   }
+  if (auto ok = check_queues(checked); !ok) return ok;
   if (auto ok = check_mac(taken, checked); !ok) return ok;
   return check_connect(taken, checked);
 }
@@ -389,6 +403,7 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.mac_spoofing = changed.mac_spoofing;
   next.mac_limit = changed.mac_limit;
   next.trust_priority = changed.trust_priority;
+  next.queues = changed.queues;
   if (auto ok = check_vnic(host, taken_by_others(host, next.name), next); !ok) return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;

@@ -208,6 +208,36 @@ TEST(Vnic, connects_to_an_absolute_path_that_no_other_uses) {
   expect_refused(add_vnic(host, second), ErrorCode::invalid, {"vm4", "host vnic"});
 }
 
+TEST(Vnic, has_one_to_eight_queue_pairs_and_of_the_host_one) {
+  const Host host = example();
+  for (const std::uint16_t queues : std::initializer_list<std::uint16_t>{1, 2, 8}) {
+    Vnic vnic = make_vnic("new", "sw1", 9);
+    vnic.queues = queues;
+    EXPECT_TRUE(add_vnic(host, vnic)) << queues;
+  }
+  for (const std::uint16_t queues : std::initializer_list<std::uint16_t>{0, 9, 65535}) {
+    Vnic vnic = make_vnic("new", "sw1", 9);
+    vnic.queues = queues;
+    expect_refused(add_vnic(host, vnic), ErrorCode::invalid, {"vnic new", "queues", "1 to 8"});
+  }
+  Vnic vnic = make_vnic("new", "sw1", 9);
+  vnic.kind = VnicKind::host;
+  EXPECT_TRUE(add_vnic(host, vnic));
+  vnic.queues = 2;
+  expect_refused(add_vnic(host, vnic), ErrorCode::invalid, {"vnic new", "one queue pair", "--queues"});
+}
+
+TEST(Vnic, set_changes_queues) {
+  const Host host = example();
+  Vnic changed = host.vnics.at("vm1");
+  changed.queues = 4;
+  const auto set = set_vnic(host, changed);
+  ASSERT_TRUE(set);
+  EXPECT_EQ(set->vnics.at("vm1"), changed);
+  changed.queues = 9;
+  expect_refused(set_vnic(host, changed), ErrorCode::invalid, {"vnic vm1", "1 to 8"});
+}
+
 TEST(Vnic, set_changes_neither_switch_nor_kind) {
   Vnic changed = example().vnics.at("vm1");
   changed.switch_name = "in1";

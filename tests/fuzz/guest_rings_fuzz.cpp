@@ -1,7 +1,8 @@
-// Guest memory of any content, with both rings in it, split or packed, and a file of ring positions of any content: nothing
-// that stands there may crash us, make us loop, or reach outside.
+// Guest memory of any content, with the rings of one or two queue pairs in it, split or packed, and a file of ring
+// positions of any content: nothing that stands there may crash us, make us loop, or reach outside.
 //
-// Input: two bytes of features and positions, then what the first bytes of guest memory hold, and the records too.
+// Input: two bytes of features and positions, then what the first bytes of guest memory hold, and the records too. Of odd
+// length: two queue pairs.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -55,7 +56,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                  ((data[0] & 2) != 0 ? virtio_ring_f_event_idx | offloads : 0) |
                                  ((data[0] & 4) != 0 ? virtio_ring_f_indirect_desc : 0) |
                                  ((data[0] & 8) != 0 ? virtio_f_ring_packed : 0);
-  test::GuestDriver driver(features, static_cast<std::uint16_t>((data[0] & 8) != 0 ? 64 - data[1] / 4 : 64));
+  const std::size_t pairs = size % 2 == 0 ? 1 : 2;
+  test::GuestDriver driver(features, static_cast<std::uint16_t>((data[0] & 8) != 0 ? 64 - data[1] / 4 : 64), pairs);
   for (std::size_t i = 2; i < size; ++i) driver.set(i - 2, data[i]);
   offer_chains(driver, data[1] % 65);
   const MemoryRegion region = driver.region();
@@ -64,7 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   RingRecords records{};
   if ((data[1] & 1) != 0) {
     std::memcpy(&records, data + 2, std::min(size - 2, sizeof records));
-    for (std::size_t i = 0; i < guest_queues; ++i) adopt(records[i], *memory, link.rings[i]);
+    for (std::size_t i = 0; i < driver.rings.size(); ++i) adopt(records[i], *memory, link.rings[i]);
   }
   auto queues = GuestQueues::create(link, &records);
   if (!queues) return 0;

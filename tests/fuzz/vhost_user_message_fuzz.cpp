@@ -35,7 +35,7 @@ struct Lent {
   }
 };
 
-void run(std::span<const std::uint8_t> input, const Lent& lent) {
+void run(std::span<const std::uint8_t> input, const Lent& lent, std::uint16_t queue_pairs) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
   boost::asio::io_context loop;
@@ -43,7 +43,8 @@ void run(std::span<const std::uint8_t> input, const Lent& lent) {
   dataplane.record = false;
   vhost_user::TokenBucket announcements{vhost_user::announcements_per_second, vhost_user::announcements_burst,
                                         vhost_user::TokenBucket::Clock::now()};
-  std::optional<vhost_user::Protocol> protocol(std::in_place, dataplane, PortId{1}, device_features, announcements);
+  std::optional<vhost_user::Protocol> protocol(std::in_place, dataplane, PortId{1}, device_features, queue_pairs,
+                                               announcements);
   test::FakeFrontEnd front_end{UniqueFd(ends[0])};
 
   const vhost_user::Limits limits;
@@ -80,6 +81,6 @@ void run(std::span<const std::uint8_t> input, const Lent& lent) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size_bytes) {
   static const Lent lent;
-  run({data, size_bytes}, lent);
+  run({data, size_bytes}, lent, size_bytes % 2 == 0 ? 1 : 3);
   return 0;
 }

@@ -155,6 +155,9 @@ class FakeEndpoint final : public vhost_user::Endpoint {
   ~FakeEndpoint() override { log_.calls.push_back("close " + vnic_); }
   [[nodiscard]] vhost_user::EndpointStatus status() const override { return log_.statuses[vnic_]; }
   void set_mtu(std::uint16_t mtu) override { log_.calls.push_back("mtu " + vnic_ + " " + std::to_string(mtu)); }
+  void set_queues(std::uint16_t queues) override {
+    log_.calls.push_back("queues " + vnic_ + " " + std::to_string(queues));
+  }
   void port_failed(dataplane::PortFault) override { log_.calls.push_back("failed " + vnic_); }
 
  private:

@@ -1,5 +1,5 @@
-// A guest's driver without a guest: memory in a memfd and the driver's side of two rings in it, packed ones if that is
-// among its features, else split ones. Tests use it as a well-behaved peer, and reach into its memory to misbehave.
+// A guest's driver without a guest: memory in a memfd and the driver's side of two rings in it, or of more pairs, packed
+// ones if that is among its features, else split ones. Tests use it as a well-behaved peer, and reach into its memory to misbehave.
 #pragma once
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -55,8 +55,9 @@ class GuestDriver {
     std::uint16_t flags = 0;
   };
 
-  // `size`: entries of each ring, at most ring_size.
-  explicit GuestDriver(std::uint64_t features, std::uint16_t size = ring_size) : features_(features), size_(size) {
+  // `size`: entries of each ring, at most ring_size. `pairs`: at most two fit into the memory.
+  explicit GuestDriver(std::uint64_t features, std::uint16_t size = ring_size, std::size_t pairs = 1)
+      : rings(2 * pairs), features_(features), size_(size), kick_(2 * pairs), call_(2 * pairs) {
     fd_.reset(memfd_create("guest", MFD_CLOEXEC));
     if (ftruncate(fd_.get(), memory_size) != 0) std::abort();
     memory_ = static_cast<std::uint8_t*>(mmap(nullptr, memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0));
@@ -137,8 +138,8 @@ class GuestDriver {
   }
   // Offers buffer `number` (less than ring_size) of buffer_size bytes, or less, to receive into.
   void offer_buffer(std::uint16_t number, std::uint32_t size = buffer_size) {
-    const Piece piece = {guest_base + buffer(0, number), size, 2};
-    offer_chain(0, number, {&piece, 1});
+    const Piece piece = {guest_base + buffer(2 * pair, number), size, 2};
+    offer_chain(2 * pair, number, {&piece, 1});
   }
   void offer_all_buffers() {
     for (std::uint16_t i = 0; i < size_; ++i) offer_buffer(i);
@@ -147,13 +148,13 @@ class GuestDriver {
   void send(std::uint16_t number, const std::string& frame, std::size_t piece = buffer_size,
             const dataplane::VnetHeader& header = {}) {
     const std::string bytes = std::string(reinterpret_cast<const char*>(&header), header_size) + frame;
-    const std::size_t at = buffer(1, number);
+    const std::size_t at = buffer(2 * pair + 1, number);
     std::memcpy(memory_ + at, bytes.data(), bytes.size());
     std::vector<Piece> pieces;
     for (std::size_t done = 0; done < bytes.size(); done += piece) {
       pieces.push_back({guest_base + at + done, static_cast<std::uint32_t>(std::min(piece, bytes.size() - done))});
     }
-    offer_chain(1, number, pieces);
+    offer_chain(2 * pair + 1, number, pieces);
   }
   // The next used entry of a ring: id and written bytes.
   struct Used {
@@ -169,13 +170,14 @@ class GuestDriver {
   }
   // The next received frame, put together from as many buffers as its header says.
   std::optional<std::string> receive() {
-    const auto first = reap(0);
+    const std::size_t ring = 2 * pair;
+    const auto first = reap(ring);
     if (!first) return std::nullopt;
-    std::string bytes = text(buffer(0, first->id), first->written);
-    for (auto left = get<std::uint16_t>(buffer(0, first->id) + 10); left > 1; --left) {
-      const auto more = reap(0);
+    std::string bytes = text(buffer(ring, first->id), first->written);
+    for (auto left = get<std::uint16_t>(buffer(ring, first->id) + 10); left > 1; --left) {
+      const auto more = reap(ring);
       if (!more) return std::nullopt;
-      bytes += text(buffer(0, more->id), more->written);
+      bytes += text(buffer(ring, more->id), more->written);
     }
     std::memcpy(static_cast<void*>(&received_header), bytes.data(), header_size);
     return bytes.substr(header_size);
@@ -215,7 +217,8 @@ class GuestDriver {
   [[nodiscard]] std::uint16_t size() const { return size_; }
   [[nodiscard]] std::uint8_t* at(std::size_t offset) const { return memory_ + offset; }
 
-  std::array<Ring, 2> rings;
+  std::vector<Ring> rings;
+  std::size_t pair = 0;                   // that offer_buffer(), send() and receive() go by
   dataplane::VnetHeader received_header;  // of the last frame that receive() gave
 
  private:
@@ -256,7 +259,7 @@ class GuestDriver {
   std::uint16_t size_;
   UniqueFd fd_;
   std::uint8_t* memory_ = nullptr;
-  std::array<UniqueFd, 2> kick_, call_;
+  std::vector<UniqueFd> kick_, call_;
 };
 
 }  // namespace patchbay::test

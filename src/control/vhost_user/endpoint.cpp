@@ -64,6 +64,7 @@ class Core : public std::enable_shared_from_this<Core> {
         config_(std::move(config)),
         changed_(std::move(changed)),
         mtu_(config_.mtu),
+        queues_(config_.queues),
         listener_(loop),
         timer_(loop),
         log_(config_.vnic) {
@@ -98,11 +99,14 @@ class Core : public std::enable_shared_from_this<Core> {
     EndpointStatus status = status_;
     if (status.state == State::connected && session_) {
       status.guest_mtu = session_->protocol.guest_mtu().value_or(session_->mtu_when_linked);
+      status.queues_offered = session_->protocol.queue_pairs();
+      status.queues_used = session_->protocol.queue_pairs_used();
     }
     return status;
   }
 
   void set_mtu(std::uint16_t mtu) noexcept { mtu_ = mtu; }
+  void set_queues(std::uint16_t queues) noexcept { queues_ = queues; }
 
   void port_failed(dataplane::PortFault fault) {
     if (!session_) return;
@@ -111,8 +115,8 @@ class Core : public std::enable_shared_from_this<Core> {
 
  private:
   struct Session {
-    Session(dataplane::Dataplane& dataplane, PortId port, TokenBucket& announcements)
-        : protocol(dataplane, port, dataplane::guest_features_supported(), announcements) {}
+    Session(dataplane::Dataplane& dataplane, PortId port, std::uint16_t queues, TokenBucket& announcements)
+        : protocol(dataplane, port, dataplane::guest_features_supported(), queues, announcements) {}
     Protocol protocol;
     std::shared_ptr<Connection> connection;
     bool was_linked = false;
@@ -188,7 +192,7 @@ class Core : public std::enable_shared_from_this<Core> {
       if (config_.role == Role::connect) retry_later();
       return;
     }
-    session_.emplace(dataplane_, config_.port, announcements_);
+    session_.emplace(dataplane_, config_.port, queues_, announcements_);
     Connection::Owner owner;
     owner.message = [this](Message message) { return handle(std::move(message)); };
     owner.ended = [this](std::optional<Error> why) { session_ended(std::move(why)); };
@@ -222,13 +226,14 @@ class Core : public std::enable_shared_from_this<Core> {
 
   // `why`: nothing if the front-end closed.
   void session_ended(std::optional<Error> why) {
+    const bool wants_more = !why && session_ && session_->protocol.is_stuck_at_queues();
     end_session();
     if (why) {
       log_.warn("connection closed: " + why->message);
       set_status(State::failed, std::move(why->message));
     } else {
       log_.info("front-end went away");
-      set_waiting("");
+      set_waiting(wants_more ? phrase_of_queues() : "");
     }
     if (config_.role == Role::connect) retry_later();
   }
@@ -242,8 +247,13 @@ class Core : public std::enable_shared_from_this<Core> {
   // ---- Status -------------------------------------------------------------------------------------------------------
 
   [[nodiscard]] std::string waiting_for(const std::string& cause) const {
-    if (config_.role == Role::listen) return "waiting for a guest on " + config_.path;
-    return "waiting for a front-end to listen on " + config_.path + (cause.empty() ? "" : " (" + cause + ")");
+    const char* const what = config_.role == Role::listen ? "a guest on " : "a front-end to listen on ";
+    return "waiting for " + (what + config_.path) + (cause.empty() ? "" : " (" + cause + ")");
+  }
+  // QEMU says it in its own log only.
+  [[nodiscard]] std::string phrase_of_queues() const {
+    return "the last one left before it shared memory, as QEMU does if its queues= are more than the " +
+           std::to_string(queues_) + " of the vnic: raise them, or start the guest anew with what attach-args prints";
   }
 
   void set_waiting(const std::string& cause) { set_status(State::waiting_for_guest, waiting_for(cause)); }
@@ -267,6 +277,7 @@ class Core : public std::enable_shared_from_this<Core> {
   const EndpointConfig config_;
   std::function<void()> changed_;
   std::uint16_t mtu_;  // of the switch
+  std::uint16_t queues_;
   const Limits limits_;
   const std::shared_ptr<Connection::Budget> budget_ = std::make_shared<Connection::Budget>(Connection::Budget{
       TokenBucket(limits_.messages_per_second, limits_.messages_burst, Clock::now()), ForeignCloser{}});
@@ -293,6 +304,7 @@ class LocalEndpoint final : public Endpoint {
 
   [[nodiscard]] EndpointStatus status() const override { return core_->status(); }
   void set_mtu(std::uint16_t mtu) override { core_->set_mtu(mtu); }
+  void set_queues(std::uint16_t queues) override { core_->set_queues(queues); }
   void port_failed(dataplane::PortFault fault) override { core_->port_failed(fault); }
 
  private:

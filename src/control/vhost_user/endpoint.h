@@ -35,6 +35,7 @@ struct EndpointConfig {
   std::string path;                      // of the socket, 1-107 bytes
   std::optional<unsigned> socket_group;  // Role::listen: group id that may connect besides us; nothing: our own group
   std::uint16_t mtu = 1500;              // of the switch, layer 3 bytes; see set_mtu()
+  std::uint16_t queues = 1;              // queue pairs that a guest may use, 1 to dataplane::queue_pairs_max
 };
 
 struct EndpointStatus {
@@ -43,6 +44,9 @@ struct EndpointStatus {
       reason;  // a phrase for people: "waiting for a guest on /run/…", "no memory shared yet", …; empty if connected
   // Connected: the MTU that the guest goes by: what its front-end said, else the switch's when the guest connected.
   std::optional<std::uint16_t> guest_mtu = {};
+  // Connected: queue pairs that the guest was offered when its front-end connected, and how many it uses.
+  std::uint16_t queues_offered = 0;
+  std::uint16_t queues_used = 0;
 };
 
 class Endpoint {
@@ -58,6 +62,8 @@ class Endpoint {
   [[nodiscard]] virtual EndpointStatus status() const = 0;
   // The switch has another MTU from now on. A guest that is connected goes on with the one it has.
   virtual void set_mtu(std::uint16_t mtu) = 0;
+  // So many queue pairs are offered from the next connection on; the one that is there keeps what it was offered.
+  virtual void set_queues(std::uint16_t queues) = 0;
   // The data plane reported a fault of this port: ends the connection, so that the front-end starts afresh.
   virtual void port_failed(dataplane::PortFault fault) = 0;
 };

@@ -85,7 +85,7 @@ class EndpointTest : public testing::Test {
     EXPECT_NE(offered & feature_protocol_features, 0U);
     const std::uint64_t protocol_features = ask(front_end, 15);
     front_end.send(16, u64(protocol_features));
-    EXPECT_EQ(ask(front_end, 17), queue_pairs_max);
+    EXPECT_EQ(ask(front_end, 17), front_end_pairs_max);
     front_end.send(3);
     EXPECT_EQ(ask(front_end, 1), offered);
     for (std::uint32_t ring = 0; ring < 2; ++ring) front_end.send(13, u64(ring), {events[ring].get()});

@@ -24,11 +24,12 @@ Result<Reply> no_reply(Result<void> result) {
 }  // namespace
 
 Protocol::Protocol(dataplane::Dataplane& dataplane, PortId port, std::uint64_t device_features,
-                   TokenBucket& announcements)
+                   std::uint16_t queue_pairs, TokenBucket& announcements)
     : dataplane_(dataplane),
       port_(port),
       device_features_(device_features),
-      offered_(device_features | feature_protocol_features | feature_net_mtu),
+      queue_pairs_(queue_pairs),
+      offered_(device_features | feature_protocol_features | feature_net_mtu | (queue_pairs > 1 ? feature_net_mq : 0)),
       announcements_(announcements) {}
 
 Protocol::~Protocol() {
@@ -75,7 +76,8 @@ Result<Reply> Protocol::dispatch(Message& message) {
     case Request::get_protocol_features:
       return make_reply(message.request, protocol_features_offered);
     case Request::get_queue_num:
-      return make_reply(message.request, queue_pairs_max);
+      queue_pairs_told_ = true;
+      return make_reply(message.request, rings_max() / 2);
     case Request::get_vring_base:
       return stop_ring(message);
     case Request::net_set_mtu:
@@ -123,6 +125,11 @@ Result<void> Protocol::apply(Message& message) {
 }
 
 Result<void> Protocol::set_features(std::uint64_t features) {
+  if ((features & ~offered_ & feature_net_mq) != 0) {
+    return fail(ErrorCode::invalid,
+                "the guest's driver uses several queue pairs, and the vnic has one now: give it more again with "
+                "`patchbay vnic set`, or start the guest anew with queues=1");
+  }
   if (const std::uint64_t more = features & ~offered_; more != 0) {
     return fail(ErrorCode::invalid, fmt::format("SET_FEATURES acknowledges virtio feature {} that was not offered: "
                                                 "connect the front-end anew, it kept features of another back-end",
@@ -170,7 +177,7 @@ Result<void> Protocol::set_size(const Message& message) {
                             state.index, state.number, packed() ? "1" : "a power of two", dataplane::vring_size_max));
   }
   if (*ring == nullptr) return {};
-  return change([&] { (*ring)->size = static_cast<std::uint16_t>(state.number); });
+  return change(**ring, [&] { (*ring)->size = static_cast<std::uint16_t>(state.number); });
 }
 
 Result<void> Protocol::set_address(const Message& message) {
@@ -184,7 +191,7 @@ Result<void> Protocol::set_address(const Message& message) {
                             address.flags, address.index));
   }
   if (*ring == nullptr) return {};
-  return change([&] { (*ring)->address = address; });
+  return change(**ring, [&] { (*ring)->address = address; });
 }
 
 Result<void> Protocol::set_base(const Message& message) {
@@ -196,7 +203,7 @@ Result<void> Protocol::set_base(const Message& message) {
                                                 state.index, state.number));
   }
   if (*ring == nullptr) {
-    spare_positions_[state.index - rings_.size()] = state.number;
+    spare_positions_[state.index] = state.number;
   } else if (!linked_ || !running_[state.index]) {  // a ring that runs takes its position over from nobody
     (*ring)->base = (*ring)->position = state.number;
   }
@@ -213,7 +220,7 @@ Result<void> Protocol::set_enabled(const Message& message) {
   }
   const bool enabled = state.number == 1;
   if (*ring == nullptr || (*ring)->enabled == enabled) return {};  // front-ends repeat it freely: not worth a new link
-  return change([&] { (*ring)->enabled = enabled; });
+  return change(**ring, [&] { (*ring)->enabled = enabled; });
 }
 
 Result<void> Protocol::set_descriptor(Message& message) {
@@ -233,13 +240,13 @@ Result<void> Protocol::set_descriptor(Message& message) {
   const auto request = static_cast<Request>(message.request);
   if (*ring == nullptr) return {};
   if (request == Request::set_vring_err) return {};  // a broken ring ends the connection, which says more
-  if (request == Request::set_vring_call) return change([&] { std::swap((*ring)->call, fd); });
+  if (request == Request::set_vring_call) return change(**ring, [&] { std::swap((*ring)->call, fd); });
   if (!fd) {
     return fail(ErrorCode::invalid, fmt::format("SET_VRING_KICK for ring {} came without a descriptor: a ring that has "
                                                 "to be polled is not supported, switch the front-end's ioeventfd on",
                                                 vring->index));
   }
-  return change([&] { std::swap((*ring)->kick, fd); });
+  return change(**ring, [&] { std::swap((*ring)->kick, fd); });
 }
 
 Result<void> Protocol::set_mtu(std::uint64_t mtu) {
@@ -264,7 +271,7 @@ Result<Reply> Protocol::stop_ring(const Message& message) {
   // Only a new SET_VRING_KICK starts the ring again. The call descriptor stays: QEMU does not always send it anew.
   if (*ring != nullptr) {
     UniqueFd old;
-    auto changed = change([&] { std::swap((*ring)->kick, old); });
+    auto changed = change(**ring, [&] { std::swap((*ring)->kick, old); });
     if (!changed) return fail(std::move(changed.error()));
   }
   if (*ring != nullptr) (*ring)->base = (*ring)->position;
@@ -272,7 +279,7 @@ Result<Reply> Protocol::stop_ring(const Message& message) {
 }
 
 Result<void> Protocol::stop_all() {
-  std::array<UniqueFd, dataplane::guest_queues> old;
+  std::array<UniqueFd, dataplane::guest_rings_max> old;
   return change([&] {
     for (std::size_t i = 0; i < rings_.size(); ++i) std::swap(rings_[i].kick, old[i]);
   });
@@ -284,17 +291,29 @@ void Protocol::announce(MacAddr source) {
 }
 
 Result<Protocol::Ring*> Protocol::ring_of(std::uint32_t request, std::uint32_t index) {
-  if (index >= 2 * queue_pairs_max) {
+  if (index >= rings_max()) {
     return fail(ErrorCode::invalid,
-                fmt::format("{} names ring {}: a front-end may have {} queue pairs, start QEMU with "
+                fmt::format("{} names ring {}: a front-end of this vnic may have {} queue pairs, start QEMU with "
                             "queues={} or less",
-                            request_name(request), index, queue_pairs_max, queue_pairs_max));
+                            request_name(request), index, rings_max() / 2, rings_max() / 2));
   }
-  return index < rings_.size() ? &rings_[index] : nullptr;
+  return index < 2U * queue_pairs_ ? &rings_[index] : nullptr;
+}
+
+std::uint64_t Protocol::rings_max() const noexcept {
+  return 2 * (queue_pairs_ > 1 ? queue_pairs_ : front_end_pairs_max);
 }
 
 std::uint32_t Protocol::position_of(std::uint32_t index) const noexcept {
-  return index < rings_.size() ? rings_[index].position : spare_positions_[index - rings_.size()];
+  return index < 2U * queue_pairs_ ? rings_[index].position : spare_positions_[index];
+}
+
+std::uint16_t Protocol::queue_pairs_used() const noexcept {
+  std::uint16_t used = 0;
+  for (std::size_t i = 0; i < rings_.size() && linked_; i += 2) {
+    if (running_[i] && running_[i + 1]) ++used;
+  }
+  return used;
 }
 
 bool Protocol::packed() const noexcept {
@@ -305,6 +324,16 @@ bool Protocol::packed() const noexcept {
 
 Result<void> Protocol::change(const std::function<void()>& what) {
   what();
+  return follow();
+}
+
+Result<void> Protocol::change(const Ring& ring, const std::function<void()>& what) {
+  const bool ran = !linked_ || is_complete(ring);
+  what();
+  return ran || is_complete(ring) ? follow() : Result<void>{};
+}
+
+Result<void> Protocol::follow() {
   const auto link = make_link();
   if (!link) {
     suspend();

@@ -73,11 +73,11 @@ class ProtocolTest : public testing::Test {
   const dataplane::GuestLink& linked() { return dataplane.links.at(raw(port)); }
 
   // A new connection of the same vnic.
-  void connect_anew() { protocol = std::make_unique<Protocol>(dataplane, port, device_features, announcements); }
+  void connect_anew() { protocol = std::make_unique<Protocol>(dataplane, port, device_features, 1, announcements); }
 
   test::RecordingDataplane dataplane;
   TokenBucket announcements{announcements_per_second, announcements_burst, TokenBucket::Clock::now()};
-  std::unique_ptr<Protocol> protocol = std::make_unique<Protocol>(dataplane, port, device_features, announcements);
+  std::unique_ptr<Protocol> protocol = std::make_unique<Protocol>(dataplane, port, device_features, 1, announcements);
 };
 
 test::Bytes reply_u64(Request request, std::uint64_t value) {
@@ -205,7 +205,7 @@ constexpr std::uint64_t packed_features = device_features | feature_ring_packed;
 class PackedProtocolTest : public ProtocolTest {
  protected:
   PackedProtocolTest() {
-    protocol = std::make_unique<Protocol>(dataplane, port, packed_features, announcements);
+    protocol = std::make_unique<Protocol>(dataplane, port, packed_features, 1, announcements);
     negotiate(packed_features | feature_protocol_features);
   }
   test::Bytes base_reply(std::uint32_t ring, std::uint32_t position) {
@@ -272,6 +272,85 @@ TEST_F(ProtocolTest, rings_beyond_the_vnics_take_every_message_and_move_nothing)
   }
   EXPECT_EQ(dataplane.calls, Calls{}) << "the link of the vnic's own rings is not touched";
   EXPECT_TRUE(protocol->is_linked());
+}
+
+// ---- Several queue pairs ----
+
+class MultiqueueProtocolTest : public ProtocolTest {
+ protected:
+  MultiqueueProtocolTest() {
+    protocol = std::make_unique<Protocol>(dataplane, port, device_features, 2, announcements);
+  }
+  static constexpr std::uint64_t features = device_features | feature_protocol_features | feature_net_mq;
+  void enable_pair(std::uint32_t pair, std::uint32_t on) {
+    tell(Request::set_vring_enable, vring_state(2 * pair, on));
+    tell(Request::set_vring_enable, vring_state(2 * pair + 1, on));
+  }
+};
+
+TEST_F(MultiqueueProtocolTest, offers_multiqueue_and_says_how_many_pairs) {
+  EXPECT_EQ(
+      send(Request::get_features).reply,
+      reply_u64(Request::get_features, device_features | feature_protocol_features | feature_net_mtu | feature_net_mq));
+  EXPECT_FALSE(protocol->is_stuck_at_queues());
+  EXPECT_EQ(send(Request::get_queue_num).reply, reply_u64(Request::get_queue_num, 2));
+  EXPECT_TRUE(protocol->is_stuck_at_queues()) << "if it goes away now";
+  negotiate(features);
+  EXPECT_FALSE(protocol->is_stuck_at_queues());
+}
+
+TEST_F(MultiqueueProtocolTest, links_the_pairs_that_the_guest_enables) {
+  negotiate(features);
+  for (const std::uint32_t ring : {0U, 1U, 2U, 3U}) set_up_ring(ring, ring);
+  EXPECT_EQ(protocol->queue_pairs_used(), 0);
+  enable_pair(0, 1);  // a driver with one CPU, or a boot ROM
+  EXPECT_EQ(dataplane.calls, (Calls{"map 2", "connect 0", "relink 01"}));
+  EXPECT_EQ(protocol->queue_pairs_used(), 1);
+  EXPECT_EQ(linked().features, device_features) << "the data plane does not ask how many there may be";
+  dataplane.calls.clear();
+  enable_pair(1, 1);
+  EXPECT_EQ(dataplane.calls, (Calls{"relink 012", "relink 0123"}));
+  EXPECT_EQ(protocol->queue_pairs_used(), 2);
+  EXPECT_EQ(linked().rings[3].desc_address, 0x1003U);
+  EXPECT_EQ(linked().rings[3].position, 3U);
+  dataplane.positions = {10, 11, 12, 13};
+  enable_pair(1, 0);
+  EXPECT_EQ(protocol->queue_pairs_used(), 1);
+  EXPECT_EQ(send(Request::get_vring_base, vring_state(3, 0)).reply,
+            test::message_bytes(11, vring_state(3, 13), test::flag_version_1 | test::flag_reply));
+}
+
+TEST_F(MultiqueueProtocolTest, a_ring_that_is_being_set_up_does_not_disturb_those_that_run) {
+  link();
+  set_up_ring(2);
+  set_up_ring(3);
+  set_up_ring(2);
+  EXPECT_EQ(dataplane.calls, Calls{});
+  enable_pair(1, 1);
+  EXPECT_EQ(dataplane.calls, (Calls{"relink 012", "relink 0123"}));
+  dataplane.calls.clear();
+  send(Request::get_vring_base, vring_state(2, 0));
+  EXPECT_EQ(dataplane.calls, (Calls{"relink 013"}));
+  EXPECT_EQ(protocol->queue_pairs_used(), 1);
+  tell(Request::set_vring_call, u64(2), events(1));
+  EXPECT_EQ(dataplane.calls, (Calls{"relink 013"})) << "it does not run";
+}
+
+TEST_F(MultiqueueProtocolTest, a_front_end_with_more_pairs_is_told_the_way_out) {
+  const Outcome outcome = send(Request::set_vring_num, vring_state(4, 256));
+  ASSERT_TRUE(outcome.failure);
+  EXPECT_EQ(
+      outcome.failure->message,
+      "SET_VRING_NUM names ring 4: a front-end of this vnic may have 2 queue pairs, start QEMU with queues=2 or less");
+}
+
+TEST_F(ProtocolTest, a_driver_that_had_several_pairs_is_told_that_there_is_one_now) {
+  const Outcome outcome =
+      send(Request::set_features, u64(device_features | feature_protocol_features | feature_net_mq));
+  ASSERT_TRUE(outcome.failure);
+  for (const char* part : {"several queue pairs", "patchbay vnic set", "queues=1"}) {
+    EXPECT_NE(outcome.failure->message.find(part), std::string::npos) << outcome.failure->message;
+  }
 }
 
 TEST_F(ProtocolTest, send_rarp_announces_the_address_in_it_once_for_each_request) {
@@ -373,7 +452,8 @@ TEST_F(ProtocolTest, refuses_what_breaks_a_rule_with_a_sentence) {
       {"region without descriptor", 5, memory_table(2), 0, 1, "2 regions, but came with 1"},
       {"descriptor without region", 5, memory_table(1), 0, 2, "1 regions, but came with 2"},
       {"eventfd as memory", 5, memory_table(1), 1, 0, "memory region 0 is not shared memory"},
-      {"ring 256", 8, vring_state(256, 256), 0, 0, "ring 256: a front-end may have 128 queue pairs, start QEMU"},
+      {"ring 256", 8, vring_state(256, 256), 0, 0,
+       "ring 256: a front-end of this vnic may have 128 queue pairs, start QEMU"},
       {"ring 2^31 of num", 8, vring_state(0x80000000, 256), 0, 0, "128 queue pairs"},
       {"ring 256 of addr", 9, vring_address(256, 0, 0, 0), 0, 0, "128 queue pairs"},
       {"ring 256 of base", 10, vring_state(256, 0), 0, 0, "128 queue pairs"},
@@ -458,7 +538,8 @@ TEST_F(ProtocolTest, disconnects_when_it_goes) {
 // Messages that are mostly of the right shape with mostly sensible values, so that they get far, and sometimes garbage.
 class RandomMessages {
  public:
-  explicit RandomMessages(std::uint32_t seed) : random_(seed) {}
+  // `rings`: those that it is about, mostly.
+  RandomMessages(std::uint32_t seed, std::uint32_t rings) : random_(seed), rings_(rings) {}
 
   std::uint32_t below(std::uint32_t limit) { return static_cast<std::uint32_t>(random_() % limit); }
   bool one_in(std::uint32_t n) { return below(n) == 0; }
@@ -480,7 +561,7 @@ class RandomMessages {
                                                11, 12, 12, 13, 14, 16, 18, 18, 19, 20};
 
   test::Bytes payload_for(std::uint32_t request) {
-    const std::uint32_t ring = one_in(10) ? below(300) : below(2);
+    const std::uint32_t ring = one_in(10) ? below(300) : below(rings_);
     if (one_in(40)) {
       test::Bytes garbage(below(64));
       for (auto& byte : garbage) byte = static_cast<std::uint8_t>(random_());
@@ -512,12 +593,21 @@ class RandomMessages {
   }
 
   std::mt19937 random_;
+  const std::uint32_t rings_;
 };
 
-TEST_F(ProtocolTest, ten_thousand_random_messages_break_no_promise_and_leak_no_descriptor) {
+// With one queue pair, and with three.
+class RandomProtocolTest : public ProtocolTest, public testing::WithParamInterface<std::uint16_t> {};
+INSTANTIATE_TEST_SUITE_P(Pairs, RandomProtocolTest, testing::Values(1, 3));
+
+TEST_P(RandomProtocolTest, ten_thousand_random_messages_break_no_promise_and_leak_no_descriptor) {
+  const auto begin_anew = [this] {
+    protocol = std::make_unique<Protocol>(dataplane, port, device_features, GetParam(), announcements);
+  };
+  begin_anew();
   const std::size_t before = test::open_descriptors();
   dataplane.record = false;
-  RandomMessages random(20240601);  // fixed: a failure repeats
+  RandomMessages random(20240601, 2U * GetParam());  // fixed: a failure repeats
   std::size_t linked_count = 0;
   for (int i = 0; i < 10000; ++i) {
     dataplane.positions = {static_cast<std::uint16_t>(random.below(65536)), 3};
@@ -527,7 +617,7 @@ TEST_F(ProtocolTest, ten_thousand_random_messages_break_no_promise_and_leak_no_d
     linked_count += protocol->is_linked() ? 1 : 0;
     ASSERT_EQ(protocol->is_linked(), dataplane.links.contains(raw(port)));
     // After a failure the connection ends; going on now and then shows that nothing breaks even so.
-    if (outcome.failure && random.one_in(8)) connect_anew();
+    if (outcome.failure && random.one_in(8)) begin_anew();
   }
   EXPECT_GT(linked_count, 1000U) << "the messages are too random to reach a link";
   protocol.reset();

@@ -55,22 +55,47 @@ bool GuestPort::is_patient() noexcept {
   return false;
 }
 
-bool GuestPort::connect(GuestQueues* queues, int kick_fd) noexcept {
+Kicks Kicks::of(const GuestLink& link) noexcept {
+  Kicks kicks;
+  for (std::size_t pair = 0; pair < queue_pairs_max; ++pair) {
+    const Vring& ring = link.rings[2 * pair + 1];
+    kicks.fds_[pair] = ring.enabled ? ring.kick_fd : -1;
+  }
+  return kicks;
+}
+
+bool GuestPort::watch_kicks(const Kicks& kicks, const Kicks& watched) const noexcept {
+  if (epoll_fd_ < 0) return true;
+  for (const int& fd : kicks) {
+    if (fd < 0 || watched.has(fd) || watch(epoll_fd_, EPOLL_CTL_ADD, fd, kick_events)) continue;
+    for (const int* done = kicks.begin(); done != &fd; ++done) {
+      if (*done >= 0 && !watched.has(*done)) watch(epoll_fd_, EPOLL_CTL_DEL, *done, 0);
+    }
+    return false;
+  }
+  return true;
+}
+
+void GuestPort::forget_kicks(const Kicks& kicks, const Kicks& wanted) const noexcept {
+  if (epoll_fd_ < 0) return;
+  for (const int fd : kicks) {
+    if (fd >= 0 && !wanted.has(fd)) watch(epoll_fd_, EPOLL_CTL_DEL, fd, 0);
+  }
+}
+
+bool GuestPort::connect(GuestQueues* queues, const Kicks& kicks) noexcept {
   clear_fault();
-  if (epoll_fd_ >= 0 && kick_fd >= 0 && !watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd, kick_events)) return false;
-  kick_fd_ = kick_fd;
+  if (!watch_kicks(kicks, {})) return false;
+  kicks_ = kicks;
   begin_patience();
   queues_.store(queues, std::memory_order_release);
   note_arrival();
   return true;
 }
 
-bool GuestPort::offer(GuestQueues* queues, int kick_fd) noexcept {
-  if (epoll_fd_ >= 0 && kick_fd >= 0 && kick_fd != kick_fd_ && !watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd, kick_events)) {
-    return false;
-  }
-  old_kick_fd_ = kick_fd_;
-  kick_fd_ = kick_fd;
+bool GuestPort::offer(GuestQueues* queues, const Kicks& kicks) noexcept {
+  if (!watch_kicks(kicks, kicks_)) return false;
+  old_kicks_ = std::exchange(kicks_, kicks);
   offered_.store(queues, std::memory_order_release);
   if (epoll_fd_ < 0) take_offered();  // no worker knows this port
   return true;
@@ -79,10 +104,7 @@ bool GuestPort::offer(GuestQueues* queues, int kick_fd) noexcept {
 void GuestPort::wait_until_taken() noexcept {
   while (GuestQueues* const offered = offered_.load(std::memory_order_acquire)) offered_.wait(offered);
   note_arrival();
-  if (epoll_fd_ >= 0 && old_kick_fd_ >= 0 && old_kick_fd_ != kick_fd_) {
-    watch(epoll_fd_, EPOLL_CTL_DEL, old_kick_fd_, 0);
-  }
-  old_kick_fd_ = -1;
+  forget_kicks(std::exchange(old_kicks_, {}), kicks_);
 }
 
 void GuestPort::take_offered() noexcept {
@@ -99,8 +121,7 @@ void GuestPort::take_offered() noexcept {
 }
 
 GuestQueues* GuestPort::disconnect() noexcept {
-  if (epoll_fd_ >= 0 && kick_fd_ >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, kick_fd_, 0);
-  kick_fd_ = -1;
+  forget_kicks(std::exchange(kicks_, {}), {});
   return queues_.exchange(nullptr, std::memory_order_acq_rel);
 }
 
@@ -112,11 +133,13 @@ void GuestPort::abandon() noexcept {
 
 void GuestPort::attach(int epoll_fd) noexcept {
   epoll_fd_ = epoll_fd;
-  if (kick_fd_ >= 0) watch(epoll_fd_, EPOLL_CTL_ADD, kick_fd_, kick_events);
+  for (const int fd : kicks_) {
+    if (fd >= 0) watch(epoll_fd_, EPOLL_CTL_ADD, fd, kick_events);
+  }
 }
 
 void GuestPort::detach() noexcept {
-  if (epoll_fd_ >= 0 && kick_fd_ >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, kick_fd_, 0);
+  forget_kicks(kicks_, {});
   epoll_fd_ = -1;
 }
 

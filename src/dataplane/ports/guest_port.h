@@ -11,6 +11,8 @@
 // Threads connect() to announce(): control; disconnect() is followed by a grace period before the queues are freed.
 // Source  RFC 903 (RARP); its request for the sender's own address is what hypervisors announce a guest with.
 #pragma once
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 
@@ -20,19 +22,37 @@
 
 namespace patchbay::dataplane {
 
+// Descriptors by which a guest wakes us: one a queue pair; -1: none.
+class Kicks {
+ public:
+  Kicks(int first = -1) noexcept {
+    fds_.fill(-1);
+    fds_[0] = first;
+  }
+  // Of the transmit rings that run.
+  [[nodiscard]] static Kicks of(const GuestLink& link) noexcept;
+
+  [[nodiscard]] bool has(int fd) const noexcept { return std::find(fds_.begin(), fds_.end(), fd) != fds_.end(); }
+  [[nodiscard]] auto begin() const noexcept { return fds_.begin(); }
+  [[nodiscard]] auto end() const noexcept { return fds_.end(); }
+
+ private:
+  std::array<int, queue_pairs_max> fds_;
+};
+
 class GuestPort final : public Port {
  public:
   using Port::Port;
 
   // Before the first connect(): a guest is expected here, and when it comes it is patient for so long.
   void expect(std::chrono::milliseconds patience) noexcept;
-  // Starts to use `queues`, which the caller keeps, woken by `kick_fd` (-1: none). False: the kernel does not let us watch
-  // that descriptor, and nothing was started.
-  [[nodiscard]] bool connect(GuestQueues* queues, int kick_fd) noexcept;
+  // Starts to use `queues`, which the caller keeps, woken by `kicks`. False: the kernel does not let us watch those
+  // descriptors, and nothing was started.
+  [[nodiscard]] bool connect(GuestQueues* queues, const Kicks& kicks) noexcept;
   // Stops to use them; the worker may still, until a grace period has passed. Null if not connected.
   [[nodiscard]] GuestQueues* disconnect() noexcept;
-  // Connected only: the worker is to go on with `queues`, woken by `kick_fd`, as soon as it can. False: as connect().
-  [[nodiscard]] bool offer(GuestQueues* queues, int kick_fd) noexcept;
+  // Connected only: the worker is to go on with `queues`, woken by `kicks`, as soon as it can. False: as connect().
+  [[nodiscard]] bool offer(GuestQueues* queues, const Kicks& kicks) noexcept;
   // Waits for the worker (which the caller has woken) to take what was offered; nothing of the old queues is used then.
   void wait_until_taken() noexcept;
   // One RARP broadcast from `source` is to come in.
@@ -66,6 +86,10 @@ class GuestPort final : public Port {
   void take_offered() noexcept;
   [[nodiscard]] std::size_t receive_announcement(Burst& burst, std::uint64_t slot) noexcept;
   void complete_announcement(std::uint64_t announced) noexcept;
+  // Watches those of `kicks` that are not in `watched`. False: none of them is.
+  [[nodiscard]] bool watch_kicks(const Kicks& kicks, const Kicks& watched) const noexcept;
+  // Of `kicks` those that are not in `wanted` are watched no longer.
+  void forget_kicks(const Kicks& kicks, const Kicks& wanted) const noexcept;
 
   std::atomic<GuestQueues*> queues_ = nullptr;
   std::atomic<GuestQueues*> offered_ = nullptr;     // control sets it, the worker takes it away
@@ -78,8 +102,8 @@ class GuestPort final : public Port {
   GuestQueues* receiving_ = nullptr;  // the worker's, between receive() and complete()
   GuestQueues* touched_ = nullptr;    // the worker's, until notify()
   int epoll_fd_ = -1;                 // control's
-  int kick_fd_ = -1;                  // control's
-  int old_kick_fd_ = -1;              // control's, between offer() and wait_until_taken()
+  Kicks kicks_;                       // control's
+  Kicks old_kicks_;                   // control's, between offer() and wait_until_taken()
 };
 
 }  // namespace patchbay::dataplane

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "base/prefetch.h"
 #include "dataplane/frame/leaving.h"
@@ -9,13 +10,6 @@
 
 namespace patchbay::dataplane {
 namespace {
-
-constexpr std::size_t to_guest_index = 0;
-constexpr std::size_t from_guest_index = 1;
-
-bool complete(const Vring& ring) noexcept {
-  return ring.size != 0 && ring.enabled && ring.kick_fd >= 0 && ring.desc_address != 0;
-}
 
 struct FeatureOffload {
   std::uint64_t feature;
@@ -123,37 +117,36 @@ void Ring::take_over(const Ring& old) noexcept {
   if (auto* const split = std::get_if<SplitRing>(&kind_)) split->catch_up();
 }
 
-Result<std::unique_ptr<QueuePair>> QueuePair::create(const GuestLink& link, RingRecords* records) {
-  constexpr const char* names[guest_queues] = {"receive ring: ", "transmit ring: "};
-  std::unique_ptr<QueuePair> queues(new QueuePair);
-  queues->memory_ = link.memory;
+Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, RingRecords* records) {
+  QueuePair made;
+  made.memory_ = link.memory;
   const bool packed = (link.features & virtio_f_ring_packed) != 0;
-  if (packed && records == nullptr) {
-    queues->own_records_ = std::make_unique<RingRecords>();
-    records = queues->own_records_.get();
-  }
-  for (std::size_t i = 0; i < guest_queues; ++i) {
-    const Vring& vring = link.rings[i];
-    queues->left_out_[i] = vring.position;
-    if (!complete(vring)) continue;
-    Ring& ring = i == to_guest_index ? queues->to_guest_ : queues->from_guest_;
+  const auto open = [&](std::size_t number, const char* name, Ring& ring) -> Result<void> {
+    const Vring& vring = link.rings[number];
+    if (!is_complete(vring)) return {};
     const auto keep = [&](auto created) -> Result<void> {
-      if (!created) return fail(created.error().code, names[i] + created.error().message);
+      if (!created) {
+        const std::string of_pair = pair == 0 ? "" : " of queue pair " + std::to_string(pair + 1);
+        return fail(created.error().code, name + of_pair + ": " + created.error().message);
+      }
       ring = Ring(*created);
       return {};
     };
-    const auto kept = packed ? keep(PackedRing::create(*link.memory, vring, link.features, (*records)[i]))
-                             : keep(SplitRing::create(*link.memory, vring, link.features));
-    if (!kept) return fail(kept.error());
-  }
-  queues->call_to_guest_ = link.rings[to_guest_index].call_fd;
-  queues->call_from_guest_ = link.rings[from_guest_index].call_fd;
-  queues->asks_ = asks_of(link.features);
-  queues->takes_ = takes_of(link.features);
-  queues->mergeable_ = (link.features & virtio_net_f_mrg_rxbuf) != 0;
+    return packed ? keep(PackedRing::create(*link.memory, vring, link.features, (*records)[number]))
+                  : keep(SplitRing::create(*link.memory, vring, link.features));
+  };
+  const std::size_t to_guest = 2 * pair;
+  const std::size_t from_guest = to_guest + 1;
+  if (auto opened = open(to_guest, "receive ring", made.to_guest_); !opened) return fail(opened.error());
+  if (auto opened = open(from_guest, "transmit ring", made.from_guest_); !opened) return fail(opened.error());
+  made.call_to_guest_ = link.rings[to_guest].call_fd;
+  made.call_from_guest_ = link.rings[from_guest].call_fd;
+  made.asks_ = asks_of(link.features);
+  made.takes_ = takes_of(link.features);
+  made.mergeable_ = (link.features & virtio_net_f_mrg_rxbuf) != 0;
   const bool modern = (link.features & virtio_f_version_1) != 0;
-  queues->header_size_ = modern || queues->mergeable_ ? vnet_header_size : vnet_header_size_legacy;
-  return queues;
+  made.header_size_ = modern || made.mergeable_ ? vnet_header_size : vnet_header_size_legacy;
+  return made;
 }
 
 void QueuePair::catch_up() noexcept {
@@ -166,11 +159,12 @@ void QueuePair::take_over(const QueuePair& old) noexcept {
   from_guest_.take_over(old.from_guest_);
 }
 
-std::array<std::uint32_t, guest_queues> QueuePair::positions() const noexcept {
-  const auto of = [this](const Ring& ring, std::size_t index) {
-    return ring ? ring.with([](const auto& kind) { return kind.position(); }) : left_out_[index];
+void QueuePair::read_positions(std::uint32_t& to_guest, std::uint32_t& from_guest) const noexcept {
+  const auto read = [](const Ring& ring, std::uint32_t& position) {
+    if (ring) position = ring.with([](const auto& kind) { return kind.position(); });
   };
-  return {of(to_guest_, to_guest_index), of(from_guest_, from_guest_index)};
+  read(to_guest_, to_guest);
+  read(from_guest_, from_guest);
 }
 
 std::size_t QueuePair::take(Burst& burst) noexcept {
@@ -290,12 +284,6 @@ Put QueuePair::gather(Kind& ring, std::uint64_t needed) noexcept {
     room += chain.size_bytes;
   }
   return Put::delivered;
-}
-
-Put QueuePair::put(const Frame& frame) noexcept {
-  const Puts puts = put({&frame, 1});
-  if (puts.delivered != 0) return Put::delivered;
-  return puts.bad_buffer != 0 ? Put::bad_buffer : Put::ring_full;
 }
 
 Puts QueuePair::put(std::span<const Frame> frames) noexcept {

@@ -1,4 +1,4 @@
-// The two rings of a connected guest: frames out of the guest's transmit ring, frames into its receive ring.
+// Two rings of a connected guest: frames out of a transmit ring, frames into a receive ring.
 //
 // Theory  take() copies the first bytes of each frame to private memory, where all decisions are made, and notes where
 //         the rest lies; the chains stay the guest's until give_back(), so that frames that cannot go on wait in the
@@ -65,13 +65,20 @@ class Ring {
 
 class QueuePair {
  public:
-  // Rings that are not complete are left out: they move nothing. `records` outlives the queues; null: nothing of packed
-  // rings is kept. Errors: as SplitRing::create() and PackedRing::create(), naming the ring.
-  [[nodiscard]] static Result<std::unique_ptr<QueuePair>> create(const GuestLink& link, RingRecords* records = nullptr);
+  // Without rings; to be replaced by one that create() made.
+  QueuePair() = default;
+  // Pair `pair` (less than queue_pairs_max) of the link. A ring that is not complete is left out: it moves nothing.
+  // `records` outlives the pair; it may be null for split rings.
+  // Errors: as SplitRing::create() and PackedRing::create(), naming the ring.
+  [[nodiscard]] static Result<QueuePair> create(const GuestLink& link, std::size_t pair, RingRecords* records);
+  // Whether create() would take the ring.
+  [[nodiscard]] static bool is_complete(const Vring& ring) noexcept {
+    return ring.size != 0 && ring.enabled && ring.kick_fd >= 0 && ring.desc_address != 0;
+  }
 
   // Before first use: goes on where the rings are.
   void catch_up() noexcept;
-  // The same, if `old`, other queues of the same guest, ran until now.
+  // The same, if `old`, the same pair of the same guest, ran until now.
   void take_over(const QueuePair& old) noexcept;
 
   // Fills `burst` with the frames that wait; frames that are no frames come with Action::drop. 0 if there are none.
@@ -87,19 +94,12 @@ class QueuePair {
   [[nodiscard]] Offloads takes() const noexcept { return takes_; }
   // Writes `frames`, in order, into the guest's next receive buffers.
   [[nodiscard]] Puts put(std::span<const Frame> frames) noexcept;
-  [[nodiscard]] Put put(const Frame& frame) noexcept;
   // Show the guest what put() did, and what give_back() did. Returns last, after the deliveries to all guests: a frame
   // that its sender got back has been seen by its receiver, whenever we end.
   void show_deliveries() noexcept;
   void show_returns() noexcept;
   // After these and a full fence: calls the guest where it asked for that.
   void call(CallSignal& calls) noexcept;
-  void publish(CallSignal& calls) noexcept {
-    show_deliveries();
-    show_returns();
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    call(calls);
-  }
   // Hint: take() is about to be called.
   void prefetch() const noexcept {
     if (from_guest_) from_guest_.with([](const auto& ring) { ring.prefetch_index(); });
@@ -120,11 +120,10 @@ class QueuePair {
   [[nodiscard]] bool memory_lost() const noexcept { return memory_->lost(); }
   // The ring that put() writes to is there.
   [[nodiscard]] bool receives() const noexcept { return static_cast<bool>(to_guest_); }
-  // As GET_VRING_BASE answers them.
-  [[nodiscard]] std::array<std::uint32_t, guest_queues> positions() const noexcept;
+  // As GET_VRING_BASE answers them; of a ring that was left out, what stands there stays.
+  void read_positions(std::uint32_t& to_guest, std::uint32_t& from_guest) const noexcept;
 
  private:
-  QueuePair() = default;
   [[nodiscard]] static bool is_broken(const Ring& ring) noexcept {
     return ring && ring.with([](const auto& kind) { return kind.broken(); });
   }
@@ -158,8 +157,6 @@ class QueuePair {
   std::shared_ptr<const GuestMemory> memory_;
   Ring to_guest_;
   Ring from_guest_;
-  std::array<std::uint32_t, guest_queues> left_out_{};  // positions of rings that are left out
-  std::unique_ptr<RingRecords> own_records_;            // of nobody else's interest
   int call_to_guest_ = -1;
   int call_from_guest_ = -1;
   std::uint32_t header_size_ = 0;  // of the virtio-net header in front of each frame

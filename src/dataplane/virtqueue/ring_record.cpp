@@ -14,7 +14,7 @@
 namespace patchbay::dataplane {
 
 struct RingFile::Layout {
-  static constexpr std::uint64_t our_magic = 0x3173676E69726270;  // "pbrings1": the last letter is the layout's version
+  static constexpr std::uint64_t our_magic = 0x3273676E69726270;  // "pbrings2": the last letter is the layout's version
   std::uint64_t magic = our_magic;
   std::uint64_t size_bytes = sizeof(Layout);
   RingRecords records{};

@@ -42,7 +42,7 @@ struct RingRecord {
   std::array<Used, record_used_max> used{};
 };
 
-using RingRecords = std::array<RingRecord, guest_queues>;
+using RingRecords = std::array<RingRecord, guest_rings_max>;
 
 // The records of one vnic, in a file.
 class RingFile {
