@@ -16,10 +16,13 @@ std::optional<std::int64_t> whole_number(const std::string& text) {
   return number;
 }
 
-void check_number(CLI::Option& option, const std::string& what, const std::string& range, bool or_none) {
+// `word`: may be given in place of a number; empty: nothing may.
+void check_number(CLI::Option& option, const std::string& what, const std::string& range,
+                  const std::string& word = {}) {
   option.check([=](const std::string& text) -> std::string {
-    if (whole_number(text) || (or_none && text == "none")) return {};
-    return fmt::format("\"{}\" is not {}; give a number from {}{}", text, what, range, or_none ? ", or none" : "");
+    if (whole_number(text) || (!word.empty() && text == word)) return {};
+    return fmt::format("\"{}\" is not {}; give a number from {}{}", text, what, range,
+                       word.empty() ? "" : ", or " + word);
   });
 }
 
@@ -51,15 +54,15 @@ int ask_and_print(const Context& context, const Question& question,
 }
 
 void check_vlan_id(CLI::Option& option, bool or_none) {
-  check_number(option, "a VLAN id", "1 to 4094", or_none);
+  check_number(option, "a VLAN id", "1 to 4094", or_none ? "none" : "");
 }
 
 void check_mtu(CLI::Option& option) {
-  check_number(option, "an MTU", "576 to 9000", false);
+  check_number(option, "an MTU", "576 to 9000");
 }
 
 void check_count(CLI::Option& option) {
-  check_number(option, "a number of addresses", "1 to 65536", false);
+  check_number(option, "a number of addresses", "1 to 65536");
 }
 
 Json number_or_text(const std::string& text) {
@@ -68,7 +71,11 @@ Json number_or_text(const std::string& text) {
 }
 
 void check_limit(CLI::Option& option) {
-  check_number(option, "a count", "1 to 10000", false);
+  check_number(option, "a count", "1 to 10000");
+}
+
+void check_queues(CLI::Option& option) {
+  check_number(option, "a number of queue pairs", "1 to 8");
 }
 
 Json number_or_null(const std::string& text) {

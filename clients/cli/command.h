@@ -55,6 +55,7 @@ void check_vlan_id(CLI::Option& option, bool or_none);
 void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
+void check_queues(CLI::Option& option);
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

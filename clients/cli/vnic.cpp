@@ -23,6 +23,7 @@ struct Words {
   std::string mac_spoofing;
   std::string mac_limit;
   std::string trust_priority;
+  std::string queues;
   std::string connect;
   std::string format = "qemu";
   std::string memory;
@@ -51,6 +52,13 @@ std::string refused_text(const Json& vnic) {
   return refused.is_object() ? text_of(refused, "advice") : "-";
 }
 
+std::string queues_text(const Json& vnic) {
+  const auto offered = text_of(vnic, "queues");
+  const auto used = text_of(vnic, "queues_used");
+  if (used == "-") return offered;
+  return used == "0" ? offered + ", none used" : fmt::format("{}, {} used", offered, used);
+}
+
 std::string vnic_text(const Json& vnic) {
   const Json& counters = member_of(vnic, "counters");
   const auto role = text_of(vnic, "vhost_role");
@@ -63,6 +71,7 @@ std::string vnic_text(const Json& vnic) {
                      {"vlan", vlan_text(vnic)},
                      {"mac spoofing", spoofing_text(vnic)},
                      {"priorities", yes_or_no(vnic, "trust_priority") == "yes" ? "kept" : "become 0"},
+                     {"queues", queues_text(vnic)},
                      {"state", state_text(vnic)},
                      {"vhost socket", socket},
                      {"mtu", text_of(vnic, "mtu")},
@@ -132,6 +141,7 @@ void put_settings(Json& body, const Words& words, const CLI::App& given) {
   if (has("--mac-spoofing")) body["mac_spoofing"] = words.mac_spoofing == "on";
   if (has("--mac-limit")) body["mac_limit"] = number_or_null(words.mac_limit);
   if (has("--trust-priority")) body["trust_priority"] = words.trust_priority == "on";
+  if (has("--queues")) body["queues"] = number_or_text(words.queues);
 }
 
 // `verb` or a group of it.
@@ -171,6 +181,11 @@ void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
                   "on: its 802.1p priorities are kept; default off: they become 0")
       ->check(on_off)
       ->type_name("on|off");
+  check_queues(
+      *verb.add_option("--queues", words.queues,
+                       "Queue pairs that the guest may use, 1 to 8; default 1. A guest that is connected takes "
+                       "more or fewer with its next start")
+           ->type_name("COUNT"));
 }
 
 Json create_body(const Words& words, const CLI::App& verb) {

@@ -133,6 +133,30 @@ def test_a_mode_that_the_switch_or_a_neighbour_rules_out(lan):
     assert "p" in refused(lan, "vnic", "create", "new", "--switch", "lan", "--pvlan", "isolated:400:301")
 
 
+# ---- Queue pairs ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("words, says", [
+    (("--queues", 0), ("queues", "1 to 8")),
+    (("--queues", 9), ("queues", "1 to 8")),
+    (("--queues", 2**64), ("1 to 8",)),
+    (("--queues", "two"), ("two", "1 to 8")),
+], ids=lambda value: " ".join(str(word) for word in value)[:40])
+def test_queues_that_there_are_not(lan, words, says):
+    for subject in (("vnic", "set", "a"), ("vnic", "create", "new", "--switch", "lan")):
+        before = settled(lan)
+        done = lan.cli(*subject, *words)
+        assert done.returncode in (1, 2) and done.stdout == "" and len(done.stderr) < 1000, done
+        for part in says:
+            assert part in done.stderr, done.stderr
+        assert settled(lan) == before
+
+
+def test_a_host_vnic_has_one_queue_pair(lan):
+    for words in (("vnic", "set", "mgmt"), ("vnic", "create", "new", "--switch", "lan", "--host")):
+        sentence = refused(lan, *words, "--queues", 2)
+        assert "host vnic" in sentence and "--queues" in sentence, sentence
+
+
 # ---- Names ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["", " ", "a b", " a", "a/b", "/", "..", "../../etc/passwd", "-x", ".hidden", "a\nb",

@@ -1,7 +1,7 @@
 """The guest's kernel and initramfs: made once from Debian packages, kept in a cache, never installed on the host.
 
 Kernel   Debian's linux-image-amd64, downloaded and unpacked privately; without a network, one that the host has in /boot.
-Userland busybox-static, iperf3 with its libraries, guest_init as /init, the guest_*.c. Not compressed:
+Userland busybox-static, iperf3 and ethtool with their libraries, guest_init as /init, the guest_*.c. Not compressed:
          under TCG that boots fastest.
 """
 
@@ -146,7 +146,7 @@ def _write_kernel(image, target):
 def initramfs():
     """Path of the guests' initramfs, built again when anything that goes into it has changed."""
     kernel()
-    return pack("initramfs", {"/bin/iperf3": program("iperf3")}, MODULES)
+    return pack("initramfs", {f"/bin/{name}": program(name) for name in ("iperf3", "ethtool")}, MODULES)
 
 
 def pack(kind, files, modules, modules_later=()):

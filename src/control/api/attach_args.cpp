@@ -92,12 +92,19 @@ std::string qemu_text(const reconcile::VnicView& view, const AttachOptions& opti
   text += "# A guest with several vnics takes -object and -machine once, and the rest once for each vnic.\n";
   text += "# QEMU 7.2 without KVM crashes on this device's MSI-X: append ,vectors=0 to -device there.\n";
   if (patchbay_listens) text += "# QEMU 9.2 and newer prefer reconnect-ms=1000 to reconnect=1.\n";
+  if (view.desired.queues > 1) {
+    text +=
+        fmt::format("# The guest uses as many of the {} queue pairs as it has CPUs: see -smp.\n", view.desired.queues);
+  }
+  const std::string multiqueue =
+      view.desired.queues > 1 ? fmt::format("mq=on,vectors={}", 2 * view.desired.queues + 2) : "mq=off";
   text += fmt::format(
       "-object memory-backend-memfd,id=mem,size={0},share=on -machine q35,memory-backend=mem "
-      "-chardev {1} -netdev vhost-user,id=net-{2},chardev=chr-{2},queues=1 "
-      "-device virtio-net-pci,netdev=net-{2},mac={3},rx_queue_size={4},tx_queue_size={4},host_mtu={5},mq=off,"
+      "-chardev {1} -netdev vhost-user,id=net-{2},chardev=chr-{2},queues={6} "
+      "-device virtio-net-pci,netdev=net-{2},mac={3},rx_queue_size={4},tx_queue_size={4},host_mtu={5},{7},"
       "ctrl_guest_offloads=off\n",
-      size, shell_word(chardev), id, view.desired.mac.to_string(), ring_size, view.mtu);
+      size, shell_word(chardev), id, view.desired.mac.to_string(), ring_size, view.mtu, view.desired.queues,
+      multiqueue);
   return text;
 }
 
@@ -119,7 +126,7 @@ std::string libvirt_text(const reconcile::VnicView& view, const AttachOptions& o
     text += fmt::format("  <source type='unix' path='{}' mode='server'/>\n", path);
   }
   text += fmt::format(
-      "  <model type='virtio'/>\n  <driver queues='1' rx_queue_size='{0}' tx_queue_size='{0}'/>\n"
+      "  <model type='virtio'/>\n  <driver queues='{3}' rx_queue_size='{0}' tx_queue_size='{0}'/>\n"
       "  <alias name='{1}'/>\n</interface>\n"
       "<!-- Before </domain>, which begins with <domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' …>;\n"
       "     one qemu:device for each vnic. -->\n"
@@ -127,7 +134,7 @@ std::string libvirt_text(const reconcile::VnicView& view, const AttachOptions& o
       "      <qemu:property name='host_mtu' type='unsigned' value='{2}'/>\n"
       "      <qemu:property name='ctrl_guest_offloads' type='bool' value='false'/>\n"
       "    </qemu:frontend>\n  </qemu:device>\n</qemu:override>\n",
-      ring_size, libvirt_alias(view.desired.name), view.mtu);
+      ring_size, libvirt_alias(view.desired.name), view.mtu, view.desired.queues);
   return text;
 }
 

@@ -34,6 +34,19 @@ TEST(AttachArgs, qemu_line_of_a_vnic_on_which_patchbay_listens) {
   EXPECT_NE(text->find("-m 1G"), std::string::npos) << "says which -m it fits";
 }
 
+TEST(AttachArgs, several_queue_pairs_need_multiqueue_and_vectors_for_all) {
+  auto view = web();
+  view.desired.queues = 4;
+  const auto text = attach_args(view, {});
+  ASSERT_TRUE(text);
+  EXPECT_NE(text->find(",chardev=chr-web,queues=4 "), std::string::npos) << *text;
+  EXPECT_NE(text->find(",mq=on,vectors=10,ctrl_guest_offloads=off\n"), std::string::npos) << *text;
+  EXPECT_NE(text->find("-smp"), std::string::npos) << "a guest with one CPU uses one pair";
+  AttachOptions options;
+  options.format = AttachOptions::Format::libvirt;
+  EXPECT_NE(attach_args(view, options)->find("<driver queues='4' rx_queue_size"), std::string::npos);
+}
+
 TEST(AttachArgs, qemu_listens_where_patchbay_connects) {
   auto view = web();
   view.desired.connect = view.vhost_socket = "/tmp/a b,c.sock";

@@ -91,6 +91,7 @@ class FakeService : public reconcile::Service {
     if (change.mac_spoofing) changed.mac_spoofing = *change.mac_spoofing;
     if (change.mac_limit) changed.mac_limit = *change.mac_limit;
     if (change.trust_priority) changed.trust_priority = *change.trust_priority;
+    if (change.queues) changed.queues = *change.queues;
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -110,6 +111,7 @@ class FakeService : public reconcile::Service {
     if (!vnic.mac_spoofing) view.refused_source = {MacAddr::from_uint64(0x02BF0A000001), "", "way out"};
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
+      view.queues_used = 6;
       view.state = "waiting_for_guest";
       view.state_reason = "waiting for a guest on " + view.vhost_socket;
     }

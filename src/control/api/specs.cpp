@@ -62,6 +62,12 @@ std::optional<std::uint32_t> read_mac_limit(Fields& fields) {
   return static_cast<std::uint32_t>(*given);
 }
 
+std::optional<std::uint16_t> read_queues(Fields& fields) {
+  const auto given = fields.integer("queues", 1, model::queues_max);
+  if (!given) return std::nullopt;
+  return static_cast<std::uint16_t>(*given);
+}
+
 reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   reconcile::SwitchSpec spec;
   spec.name = name;
@@ -86,6 +92,7 @@ reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
   spec.mac_spoofing = fields.boolean("mac_spoofing").value_or(false);
   spec.mac_limit = read_mac_limit(fields).value_or(model::mac_limit_default);
   spec.trust_priority = fields.boolean("trust_priority").value_or(false);
+  spec.queues = read_queues(fields).value_or(1);
   return spec;
 }
 

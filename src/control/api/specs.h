@@ -18,5 +18,6 @@ namespace patchbay::api {
 [[nodiscard]] std::optional<std::uint16_t> read_mtu(Fields& fields);
 [[nodiscard]] std::optional<model::UplinkDriver> read_driver(Fields& fields);
 [[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);
+[[nodiscard]] std::optional<std::uint16_t> read_queues(Fields& fields);
 
 }  // namespace patchbay::api

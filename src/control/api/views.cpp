@@ -121,6 +121,8 @@ Json to_json(const reconcile::VnicView& view) {
       {"mac_spoofing", vnic.mac_spoofing},
       {"mac_limit", vnic.mac_limit},
       {"trust_priority", vnic.trust_priority},
+      {"queues", vnic.queues},
+      {"queues_used", guest ? Json(view.queues_used) : Json(nullptr)},
       {"learned", {{"count", view.learning.count}, {"limit", view.learning.limit}, {"refused", view.learning.refused}}},
       {"refused_source", refused_source(view.refused_source)},
       {"state", view.state},

@@ -87,7 +87,7 @@ void Executor::step(const Publish& publish) {
     on.mtu = planned.mtu;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
-      if (guest != guests_.end()) tell_mtu(guest->second, planned.mtu);
+      if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic.queues);
       on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
                           vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority});
     }
@@ -96,10 +96,11 @@ void Executor::step(const Publish& publish) {
   dataplane_.publish(layout);
 }
 
-void Executor::tell_mtu(Guest& guest, std::uint16_t mtu) {
-  if (guest.mtu == mtu) return;
-  guest.mtu = mtu;
-  if (guest.endpoint) guest.endpoint->set_mtu(mtu);
+void Executor::tell(Guest& guest, std::uint16_t mtu, std::uint16_t queues) {
+  const bool has_new_mtu = std::exchange(guest.mtu, mtu) != mtu;
+  const bool has_new_queues = std::exchange(guest.queues, queues) != queues;
+  if (guest.endpoint && has_new_mtu) guest.endpoint->set_mtu(mtu);
+  if (guest.endpoint && has_new_queues) guest.endpoint->set_queues(queues);
 }
 
 void Executor::step(const OpenUplink& open) {
@@ -162,8 +163,8 @@ void Executor::step(const CloseGuestPort& close) {
 void Executor::step(const OpenEndpoint& open) {
   const auto guest = guests_.find(open.vnic);
   if (guest == guests_.end()) return;  // its port failed to open
-  vhost_user::EndpointConfig config{open.vnic,      guest->second.port, open.plan.role,
-                                    open.plan.path, socket_group_,      guest->second.mtu};
+  vhost_user::EndpointConfig config{open.vnic,     guest->second.port, open.plan.role,      open.plan.path,
+                                    socket_group_, guest->second.mtu,  guest->second.queues};
   auto endpoint = make_endpoint_(std::move(config), nullptr);  // its status is asked for when somebody looks
   if (!endpoint) return note_failure(ObjectKind::guest, open.vnic, endpoint.error());
   guest->second.endpoint = std::move(*endpoint);

@@ -80,7 +80,8 @@ class Executor {
  private:
   struct Guest {
     PortId port{};
-    std::uint16_t mtu = 0;  // of the switch, as last published
+    std::uint16_t mtu = 0;     // of the switch, as last published
+    std::uint16_t queues = 1;  // likewise
     std::unique_ptr<vhost_user::Endpoint> endpoint;
   };
 
@@ -97,7 +98,7 @@ class Executor {
   void step(const CloseHostPort& close);
   void step(const ShareNic& share);
 
-  static void tell_mtu(Guest& guest, std::uint16_t mtu);
+  static void tell(Guest& guest, std::uint16_t mtu, std::uint16_t queues);
   // Opens `nic` by `plan`, its offloads put as that needs them.
   [[nodiscard]] Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan);
   void close_port(const Object& object, PortId port, bool remove_left);

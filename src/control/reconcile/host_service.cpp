@@ -211,6 +211,7 @@ Result<void> HostService::set_vnic(const std::string& name, const VnicChange& ch
   if (change.mac_spoofing) changed.mac_spoofing = *change.mac_spoofing;
   if (change.mac_limit) changed.mac_limit = *change.mac_limit;
   if (change.trust_priority) changed.trust_priority = *change.trust_priority;
+  if (change.queues) changed.queues = *change.queues;
   if (change.mac) {
     changed.mac = *change.mac;
     changed.mac_origin = model::MacOrigin::static_;

@@ -70,6 +70,40 @@ TEST_F(HostServiceTest, a_guest_that_goes_by_another_mtu_has_to_restart) {
   EXPECT_EQ(service->show_vnic("vm1")->state_reason, "");
 }
 
+TEST_F(HostServiceTest, another_number_of_queue_pairs_waits_for_the_guests_restart) {
+  start();
+  ASSERT_TRUE(create_switch("sw1", model::SwitchType::private_));
+  VnicSpec spec;
+  spec.name = "vm1";
+  spec.switch_name = "sw1";
+  spec.queues = 2;
+  ASSERT_TRUE(service->create_vnic(spec));
+  EXPECT_EQ(endpoints.configs.at("vm1").queues, 2);
+  endpoints.calls.clear();
+  EXPECT_EQ(service->show_vnic("vm1")->queues_used, 0);
+  endpoints.statuses["vm1"] = {vhost_user::State::connected, "", 1500, 2, 1};
+  EXPECT_EQ(service->show_vnic("vm1")->queues_used, 1);
+  EXPECT_EQ(service->show_vnic("vm1")->state_reason, "") << "a guest may use fewer";
+  VnicChange change;
+  change.queues = 4;
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(endpoints.take_calls(), (Lines{"queues vm1 4"})) << "it stays connected";
+  const std::string reason = service->show_vnic("vm1")->state_reason;
+  for (const char* part : {"guest restart needed", "offered 2 queue pairs", "has 4 now", "attach-args"}) {
+    EXPECT_NE(reason.find(part), std::string::npos) << reason;
+  }
+  endpoints.statuses["vm1"] = {vhost_user::State::connected, "", 1500, 4, 4};  // it did
+  EXPECT_EQ(service->show_vnic("vm1")->state_reason, "");
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(endpoints.take_calls(), Lines{}) << "the same again";
+  change.queues = 9;
+  expect_error(service->set_vnic("vm1", change), ErrorCode::invalid, {"vnic vm1", "1 to 8"});
+  stop();
+  endpoints.configs.clear();
+  start();
+  EXPECT_EQ(endpoints.configs.at("vm1").queues, 4);
+}
+
 TEST_F(HostServiceTest, says_what_is_lost_when_somebody_lowers_the_mtu_of_the_nic) {
   start();
   fill();

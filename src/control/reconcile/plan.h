@@ -50,6 +50,7 @@ struct PlannedVnic {
   bool mac_spoofing = false;
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
+  std::uint16_t queues = 1;  // for its endpoint
   friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
 };
 struct PlannedSwitch {

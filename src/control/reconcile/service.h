@@ -48,6 +48,7 @@ struct VnicSpec {
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
   std::optional<model::MacOrigin> mac_origin = {};  // of `mac`; nothing: static
+  std::uint16_t queues = 1;
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -55,6 +56,7 @@ struct VnicChange {
   std::optional<bool> mac_spoofing = {};
   std::optional<std::uint32_t> mac_limit = {};
   std::optional<bool> trust_priority = {};
+  std::optional<std::uint16_t> queues = {};
 };
 
 // A whole host. Names are unique among the switches, and among the vnics.
@@ -114,6 +116,7 @@ struct VnicView {
   std::string state;               // guest: as vhost_user::to_string; host: "up", "down"; "failed" if not realised
   std::string state_reason;        // a phrase for people; empty when all is well
   std::string vhost_socket;        // guest: path of the socket; host: empty
+  std::uint16_t queues_used = 0;   // guest: queue pairs that it uses now; host: 0
   dataplane::PortCounters counters;
   dataplane::PortLearning learning;
   std::optional<RefusedSource> refused_source;  // while it would be refused again

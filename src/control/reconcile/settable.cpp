@@ -58,6 +58,7 @@ Json settable(const model::Vnic& vnic) {
   json["mac_spoofing"] = vnic.mac_spoofing;
   json["mac_limit"] = vnic.mac_limit;
   json["trust_priority"] = vnic.trust_priority;
+  if (vnic.kind == model::VnicKind::guest) json["queues"] = vnic.queues;
   return json;
 }
 

@@ -32,6 +32,15 @@ std::string guest_mtu_phrase(std::uint16_t guest_mtu, std::uint16_t switch_mtu) 
       guest_mtu, switch_mtu);
 }
 
+// The same of its queue pairs.
+std::string guest_queues_phrase(std::uint16_t offered, std::uint16_t wanted) {
+  if (offered == wanted) return "";
+  return fmt::format(
+      "guest restart needed: it was offered {} queue pair{} when it connected, the vnic has {} now; start it anew with "
+      "what `patchbay vnic attach-args` prints",
+      offered, offered == 1 ? "" : "s", wanted);
+}
+
 }  // namespace
 
 Result<SwitchView> HostService::show_switch(const std::string& name) const {
@@ -153,7 +162,11 @@ void HostService::view_guest_state(VnicView& view) const {
   if (const auto status = executor_.endpoint_status(name)) {
     view.state = to_string(status->state);
     view.state_reason = status->reason;
+    view.queues_used = status->queues_used;
     if (status->guest_mtu) view.state_reason = guest_mtu_phrase(*status->guest_mtu, view.mtu);
+    if (status->queues_offered != 0 && view.state_reason.empty()) {
+      view.state_reason = guest_queues_phrase(status->queues_offered, view.desired.queues);
+    }
     return;
   }
   const auto failure = failed.find(object);

@@ -72,6 +72,10 @@ CREATE TABLE switched_off (             -- offloads to be switched on again when
   PRIMARY KEY (nic, offload)
 ) STRICT;
 )sql",
+    // 5 -> 6
+    R"sql(
+ALTER TABLE vnics ADD COLUMN queues INTEGER NOT NULL DEFAULT 1;  -- queue pairs
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

@@ -141,6 +141,11 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
   }
   read.mac_limit = static_cast<std::uint32_t>(limit);
   read.trust_priority = row.number(12) != 0;
+  const std::int64_t queues = row.number(13);
+  if (queues < 1 || queues > model::queues_max) {
+    return fail(bad_row(database, "vnic", read.name, fmt::format("queues {}", queues)));
+  }
+  read.queues = static_cast<std::uint16_t>(queues);
   return read;
 }
 
@@ -162,7 +167,7 @@ Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
   statement.bind(4, put.mac.to_string()).bind(5, std::string(to_string(put.mac_origin)));
   std::visit(PutVlanMode{statement}, put.vlan);
   statement.bind(11, std::int64_t{put.mac_spoofing}).bind(12, std::int64_t{put.mac_limit});
-  statement.bind(13, std::int64_t{put.trust_priority});
+  statement.bind(13, std::int64_t{put.trust_priority}).bind(14, std::int64_t{put.queues});
   return statement.bind(8, put.connect).run();
 }
 
@@ -252,7 +257,7 @@ Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
   std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
-      "mac_limit, trust_priority FROM vnics ORDER BY name");
+      "mac_limit, trust_priority, queues FROM vnics ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -300,8 +305,8 @@ Result<void> SqliteStore::save(const Change& change) {
   }
   if (auto ok = for_each(database_,
                          "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
-                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority) "
-                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues) "
+                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          change.put_vnics, put_vnic);
       !ok) {
     return ok;
