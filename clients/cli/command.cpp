@@ -78,6 +78,10 @@ void check_queues(CLI::Option& option) {
   check_number(option, "a number of queue pairs", "1 to 8");
 }
 
+void check_worker(CLI::Option& option) {
+  check_number(option, "a worker", "0 to 255", "auto");
+}
+
 Json number_or_null(const std::string& text) {
   const auto number = whole_number(text);
   return number ? Json(*number) : Json(nullptr);

@@ -56,6 +56,7 @@ void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
 void check_queues(CLI::Option& option);
+void check_worker(CLI::Option& option);  // or "auto"
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

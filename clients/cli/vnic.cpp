@@ -24,6 +24,7 @@ struct Words {
   std::string mac_limit;
   std::string trust_priority;
   std::string queues;
+  std::string worker;
   std::string connect;
   std::string format = "qemu";
   std::string memory;
@@ -59,6 +60,12 @@ std::string queues_text(const Json& vnic) {
   return used == "0" ? offered + ", none used" : fmt::format("{}, {} used", offered, used);
 }
 
+std::string worker_text(const Json& vnic) {
+  const auto wanted = text_of(vnic, "worker");
+  const auto now = text_of(vnic, "on_worker");
+  return wanted == now ? now : fmt::format("{} ({})", now, wanted == "auto" ? "auto" : "asked for " + wanted);
+}
+
 std::string vnic_text(const Json& vnic) {
   const Json& counters = member_of(vnic, "counters");
   const auto role = text_of(vnic, "vhost_role");
@@ -72,6 +79,7 @@ std::string vnic_text(const Json& vnic) {
                      {"mac spoofing", spoofing_text(vnic)},
                      {"priorities", yes_or_no(vnic, "trust_priority") == "yes" ? "kept" : "become 0"},
                      {"queues", queues_text(vnic)},
+                     {"worker", worker_text(vnic)},
                      {"state", state_text(vnic)},
                      {"vhost socket", socket},
                      {"mtu", text_of(vnic, "mtu")},
@@ -142,6 +150,7 @@ void put_settings(Json& body, const Words& words, const CLI::App& given) {
   if (has("--mac-limit")) body["mac_limit"] = number_or_null(words.mac_limit);
   if (has("--trust-priority")) body["trust_priority"] = words.trust_priority == "on";
   if (has("--queues")) body["queues"] = number_or_text(words.queues);
+  if (has("--worker")) body["worker"] = number_or_text(words.worker);
 }
 
 // `verb` or a group of it.
@@ -186,6 +195,10 @@ void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
                        "Queue pairs that the guest may use, 1 to 8; default 1. A guest that is connected takes "
                        "more or fewer with its next start")
            ->type_name("COUNT"));
+  check_worker(*verb.add_option("--worker", words.worker,
+                                "Worker that moves its frames: a number that `patchbay worker list` shows, or auto; "
+                                "default auto")
+                    ->type_name("ID|auto"));
 }
 
 Json create_body(const Words& words, const CLI::App& verb) {

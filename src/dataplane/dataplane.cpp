@@ -111,6 +111,8 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] const PortRecord& find(PortId id) const;
   [[nodiscard]] PortId add(PortRecord record);
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
+  // The worker that a vnic of the layout asks for, if there is one of that number.
+  [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
   void attach(PortRecord& record, unsigned worker);
   // No worker has a frame of the guest, whose queues were taken away, any more.
   void end_loan(const PortRecord& record);
@@ -375,16 +377,17 @@ void WorkerDataplane::attach(PortRecord& record, unsigned worker) {
 
 void WorkerDataplane::publish(const Layout& layout) {
   learning_.prepare(layout);
-  std::set<PortId> wanted;
+  std::map<PortId, std::optional<unsigned>> wanted;  // and the worker that is asked for
   for (const SwitchLayout& one : layout.switches) {
-    if (one.uplink) wanted.insert(*one.uplink);
-    for (const VnicLayout& vnic : one.vnics) wanted.insert(vnic.port);
+    if (one.uplink) wanted[*one.uplink] = std::nullopt;
+    for (const VnicLayout& vnic : one.vnics) wanted[vnic.port] = asked_worker(vnic);
   }
   // A port is watched before its worker sees it, and until no worker sees it any more.
   std::vector<std::size_t> added(workers_->count());
   for (auto& [id, record] : ports_) {
-    if (record.attached || !wanted.contains(PortId{id})) continue;
-    attach(record, workers_->least_used(added));
+    const auto found = wanted.find(PortId{id});
+    if (record.attached || found == wanted.end()) continue;
+    attach(record, found->second.value_or(workers_->least_used(added)));
     ++added[record.worker];
   }
   workers_->publish(make_snapshot(layout));
@@ -395,6 +398,13 @@ void WorkerDataplane::publish(const Layout& layout) {
     record.attached = false;
     record.port->detach();
   }
+  for (const auto& [port, worker] : wanted) {
+    if (worker) move_port(port, *worker);
+  }
+}
+
+std::optional<unsigned> WorkerDataplane::asked_worker(const VnicLayout& vnic) const {
+  return vnic.worker && *vnic.worker < workers_->count() ? vnic.worker : std::nullopt;
 }
 
 void WorkerDataplane::move_port(PortId port, unsigned worker) {

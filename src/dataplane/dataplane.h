@@ -147,6 +147,7 @@ struct VnicLayout {
   bool mac_spoofing = false;
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
+  std::optional<unsigned> worker = {};  // that is to have it; nothing, or none of that number: any
 };
 
 struct SwitchLayout {

@@ -404,6 +404,7 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.mac_limit = changed.mac_limit;
   next.trust_priority = changed.trust_priority;
   next.queues = changed.queues;
+  next.worker = changed.worker;
   if (auto ok = check_vnic(host, taken_by_others(host, next.name), next); !ok) return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;

@@ -227,10 +227,11 @@ TEST(Vnic, has_one_to_eight_queue_pairs_and_of_the_host_one) {
   expect_refused(add_vnic(host, vnic), ErrorCode::invalid, {"vnic new", "one queue pair", "--queues"});
 }
 
-TEST(Vnic, set_changes_queues) {
+TEST(Vnic, set_changes_queues_and_worker) {
   const Host host = example();
   Vnic changed = host.vnics.at("vm1");
   changed.queues = 4;
+  changed.worker = 3;
   const auto set = set_vnic(host, changed);
   ASSERT_TRUE(set);
   EXPECT_EQ(set->vnics.at("vm1"), changed);

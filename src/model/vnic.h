@@ -1,6 +1,7 @@
 // A virtual NIC as the administrator means it: a port with a guest's virtio-net or a host network interface at its end.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/mac_addr.h"
@@ -18,6 +19,7 @@ enum class MacOrigin : std::uint8_t { dynamic, static_ };
 inline constexpr std::uint32_t mac_limit_max = 65536;
 inline constexpr std::uint32_t mac_limit_default = 1024;
 inline constexpr std::uint16_t queues_max = 8;
+inline constexpr unsigned worker_id_max = 255;
 
 // The alias of the network interfaces that host vnics are begins so; by this they are known as ours.
 inline constexpr const char* host_vnic_alias = "patchbay host vnic";
@@ -36,6 +38,7 @@ struct Vnic {
   std::uint32_t mac_limit = mac_limit_default;  // addresses learned here at most: 1 to mac_limit_max
   bool trust_priority = false;                  // its 802.1p priorities are kept; else they become 0
   std::uint16_t queues = 1;                     // guest: queue pairs that it may use, 1 to queues_max; host: 1
+  std::optional<unsigned> worker = {};          // id of the worker that is to move its frames; nothing: any
 
   friend bool operator==(const Vnic&, const Vnic&) = default;
 };

@@ -39,7 +39,7 @@ switches:
   lan: {type: external, uplink: app0, mtu: 1400}
   forced: {type: internal, force_vlan: 7}
 vnics:
-  access: {switch: lan, vlan: {mode: access, vid: 101}, queues: 4}
+  access: {switch: lan, vlan: {mode: access, vid: 101}, queues: 4, worker: 0}
   cluster: {switch: lan, mac: 02-BF-00-00-00-01, mac_spoofing: true, mac_limit: 16}
   community: {switch: lan, vlan: {mode: community, primary: 100, secondary: 102}}
   isolated: {switch: lan, vlan: {mode: isolated, primary: 100, secondary: 101}}
@@ -127,7 +127,7 @@ def test_an_export_rebuilds_the_same_on_an_empty_host(empty):
 def shown(host):
     """What `vnic show` has of each vnic that was set."""
     fields = ("switch", "kind", "mac", "mac_origin", "vlan", "mac_spoofing", "mac_limit", "trust_priority",
-              "queues")
+              "queues", "worker")
     return {vnic["name"]: {field: vnic[field] for field in fields} for vnic in host.json("vnic", "list")}
 
 
@@ -140,7 +140,8 @@ def test_every_field_goes_in_and_out(empty):
     assert (first["cluster"]["mac"], first["cluster"]["mac_spoofing"], first["cluster"]["mac_limit"]) == (
         "02:bf:00:00:00:01", True, 16)
     assert [name for name, vnic in first.items() if vnic["trust_priority"]] == ["voice"]
-    assert (first["access"]["queues"], first["voice"]["queues"]) == (4, 1)
+    assert (first["access"]["queues"], first["access"]["worker"]) == (4, 0)
+    assert (first["voice"]["queues"], first["voice"]["worker"]) == (1, "auto")
     assert changed(host, EVERY_FIELD) == [], "those from the pool stay"
     exported = host.daemon.do("export")
     host.clear()

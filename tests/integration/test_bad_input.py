@@ -133,15 +133,18 @@ def test_a_mode_that_the_switch_or_a_neighbour_rules_out(lan):
     assert "p" in refused(lan, "vnic", "create", "new", "--switch", "lan", "--pvlan", "isolated:400:301")
 
 
-# ---- Queue pairs ----------------------------------------------------------------------------------------------------
+# ---- Queue pairs and workers ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("words, says", [
     (("--queues", 0), ("queues", "1 to 8")),
     (("--queues", 9), ("queues", "1 to 8")),
     (("--queues", 2**64), ("1 to 8",)),
     (("--queues", "two"), ("two", "1 to 8")),
+    (("--worker", 1), ("worker 1", "auto", "--worker-cpus")),
+    (("--worker", 256), ("worker", "0 to 255")),
+    (("--worker", "any"), ("any", "auto")),
 ], ids=lambda value: " ".join(str(word) for word in value)[:40])
-def test_queues_that_there_are_not(lan, words, says):
+def test_queues_and_workers_that_there_are_not(lan, words, says):
     for subject in (("vnic", "set", "a"), ("vnic", "create", "new", "--switch", "lan")):
         before = settled(lan)
         done = lan.cli(*subject, *words)

@@ -22,6 +22,7 @@ class FakeDataplane final : public dataplane::Dataplane {
   std::map<std::string, dataplane::PortFault> port_faults;  // by name
   std::map<std::string, dataplane::DeviceState> devices;    // by name of the uplink
   dataplane::Layout layout;
+  std::vector<dataplane::WorkerStats> workers{{0, {}, 0, 0, 0, 0, 0}, {1, {}, 0, 0, 0, 0, 0}};
 
   [[nodiscard]] std::vector<std::string> take_calls() { return std::exchange(calls, {}); }
   [[nodiscard]] const std::string& name_of(PortId port) const { return names_.at(port); }
@@ -110,6 +111,15 @@ class FakeDataplane final : public dataplane::Dataplane {
     return found == port_faults.end() ? dataplane::PortFault::none : found->second;
   }
   [[nodiscard]] dataplane::PortLearning learning(PortId) const override { return {}; }
+  // Where the layout wants it, else on worker 0.
+  [[nodiscard]] std::optional<unsigned> worker_of(PortId port) const override {
+    for (const auto& on : layout.switches) {
+      for (const auto& vnic : on.vnics) {
+        if (vnic.port == port) return vnic.worker.value_or(0);
+      }
+    }
+    return std::nullopt;
+  }
   [[nodiscard]] std::vector<dataplane::LearnedAddress> learned_addresses(const std::string&) const override {
     return {};
   }
@@ -117,9 +127,8 @@ class FakeDataplane final : public dataplane::Dataplane {
     const auto found = devices.find(names_.at(port));
     return found == devices.end() ? std::nullopt : std::optional(found->second);
   }
-  [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return {}; }
+  [[nodiscard]] std::vector<dataplane::WorkerStats> worker_stats() const override { return workers; }
   void move_port(PortId, unsigned) override {}
-  [[nodiscard]] std::optional<unsigned> worker_of(PortId) const override { return std::nullopt; }
   [[nodiscard]] int event_fd() const override { return event_fd_.get(); }
 
  private:

@@ -174,6 +174,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"mac_limit", with("web2:\n", "web2:\n    mac_limit: 65537\n"), 400,
          "line 13: vnics.web2.mac_limit: 65537 is out of range"},
         {"queues", with("web2:\n", "web2:\n    queues: 9\n"), 400, "line 13: vnics.web2.queues: 9 is out of range"},
+        {"worker", with("web2:\n", "web2:\n    worker: none\n"), 400,
+         "line 13: vnics.web2.worker: \"none\" is neither a whole number nor auto"},
         {"trust_priority", with("web2:\n", "web2:\n    trust_priority: 1\n"), 400,
          "line 13: vnics.web2.trust_priority: 1 is neither true nor false"},
         {"share_of_private", with("mtu: 9000", "share_with_host: host0"), 400,
@@ -312,6 +314,7 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
       vnic.mac_limit = 7;
       vnic.trust_priority = true;
       vnic.queues = 4;
+      vnic.worker = 1;
       EXPECT_EQ(keys(reconcile::settable(vnic)), described("VnicCreate")) << "an object with every field set";
       Fields of_vnic = Fields::of(nlohmann::json::parse(reconcile::settable(vnic).dump()));
       EXPECT_EQ(reconcile::vnic_of(read_vnic(of_vnic, "web")), vnic);

@@ -92,6 +92,7 @@ class FakeService : public reconcile::Service {
     if (change.mac_limit) changed.mac_limit = *change.mac_limit;
     if (change.trust_priority) changed.trust_priority = *change.trust_priority;
     if (change.queues) changed.queues = *change.queues;
+    if (change.worker) changed.worker = *change.worker;
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -112,6 +113,7 @@ class FakeService : public reconcile::Service {
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
       view.queues_used = 6;
+      view.worker = 5;
       view.state = "waiting_for_guest";
       view.state_reason = "waiting for a guest on " + view.vhost_socket;
     }

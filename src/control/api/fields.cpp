@@ -155,6 +155,22 @@ std::optional<std::int64_t> Fields::integer(const char* name, std::int64_t min, 
   return value->get<std::int64_t>();
 }
 
+std::optional<std::optional<std::int64_t>> Fields::integer_or_auto(const char* name, std::int64_t min,
+                                                                   std::int64_t max) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (*value == "auto") return std::optional<std::int64_t>();
+  if (!value->is_number_integer()) {
+    wrong(name, shown(*value) + " is neither a whole number nor auto; give auto, or a number from " +
+                    std::to_string(min) + " to " + std::to_string(max));
+    return std::nullopt;
+  }
+  asked_.pop_back();  // integer() asks again
+  const auto number = integer(name, min, max);
+  if (!number) return std::nullopt;
+  return number;
+}
+
 std::optional<MacAddr> Fields::mac(const char* name) {
   const auto given = text(name);
   if (!given) return std::nullopt;

@@ -31,6 +31,9 @@ class Fields {
   // As text(); null is an empty text.
   [[nodiscard]] std::optional<std::string> text_or_null(const char* name);
   [[nodiscard]] std::optional<std::int64_t> integer(const char* name, std::int64_t min, std::int64_t max);
+  // The same, or "auto", which is the inner nothing.
+  [[nodiscard]] std::optional<std::optional<std::int64_t>> integer_or_auto(const char* name, std::int64_t min,
+                                                                           std::int64_t max);
   [[nodiscard]] std::optional<MacAddr> mac(const char* name);
   // Outer nothing: absent. Inner nothing: null.
   [[nodiscard]] std::optional<std::optional<VlanId>> vlan_id_or_null(const char* name);

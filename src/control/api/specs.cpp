@@ -68,6 +68,12 @@ std::optional<std::uint16_t> read_queues(Fields& fields) {
   return static_cast<std::uint16_t>(*given);
 }
 
+std::optional<std::optional<unsigned>> read_worker(Fields& fields) {
+  const auto given = fields.integer_or_auto("worker", 0, model::worker_id_max);
+  if (!given) return std::nullopt;
+  return *given ? std::optional(static_cast<unsigned>(**given)) : std::nullopt;
+}
+
 reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   reconcile::SwitchSpec spec;
   spec.name = name;
@@ -93,6 +99,7 @@ reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
   spec.mac_limit = read_mac_limit(fields).value_or(model::mac_limit_default);
   spec.trust_priority = fields.boolean("trust_priority").value_or(false);
   spec.queues = read_queues(fields).value_or(1);
+  spec.worker = read_worker(fields).value_or(std::nullopt);
   return spec;
 }
 

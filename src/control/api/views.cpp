@@ -123,6 +123,8 @@ Json to_json(const reconcile::VnicView& view) {
       {"trust_priority", vnic.trust_priority},
       {"queues", vnic.queues},
       {"queues_used", guest ? Json(view.queues_used) : Json(nullptr)},
+      {"worker", vnic.worker ? Json(*vnic.worker) : Json("auto")},
+      {"on_worker", value_or_null(view.worker)},
       {"learned", {{"count", view.learning.count}, {"limit", view.learning.limit}, {"refused", view.learning.refused}}},
       {"refused_source", refused_source(view.refused_source)},
       {"state", view.state},

@@ -34,6 +34,7 @@ Response set_vnic(reconcile::Service& service, const Request& request) {
   change.mac_limit = read_mac_limit(fields);
   change.trust_priority = fields.boolean("trust_priority");
   change.queues = read_queues(fields);
+  change.worker = read_worker(fields);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_vnic(request.name(), change); !set) return error_response(set.error());
   return view_response(200, service.show_vnic(request.name()));

@@ -89,7 +89,7 @@ void Executor::step(const Publish& publish) {
       const auto guest = guests_.find(vnic.name);
       if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic.queues);
       on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
-                          vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority});
+                          vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority, vnic.worker});
     }
     layout.switches.push_back(std::move(on));
   }
@@ -305,6 +305,11 @@ std::vector<NamedLearnedAddress> Executor::learned_addresses(const std::string& 
 std::optional<dataplane::DeviceState> Executor::device_state(const std::string& nic) const {
   const auto found = uplinks_.find(nic);
   return found == uplinks_.end() ? std::nullopt : dataplane_.device_state(found->second);
+}
+
+std::optional<unsigned> Executor::worker_of(const Object& object) const {
+  const auto port = port_of(object);
+  return port ? dataplane_.worker_of(*port) : std::nullopt;
 }
 
 std::optional<vhost_user::EndpointStatus> Executor::endpoint_status(const std::string& vnic) const {

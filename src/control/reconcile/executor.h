@@ -74,6 +74,8 @@ class Executor {
   [[nodiscard]] std::vector<NamedLearnedAddress> learned_addresses(const std::string& switch_name) const;
   // Nothing if the uplink is not open, or DPDK does not drive it.
   [[nodiscard]] std::optional<dataplane::DeviceState> device_state(const std::string& nic) const;
+  // Nothing if the object has no port, or that is in no switch.
+  [[nodiscard]] std::optional<unsigned> worker_of(const Object& object) const;
   // Nothing if the endpoint is not open.
   [[nodiscard]] std::optional<vhost_user::EndpointStatus> endpoint_status(const std::string& vnic) const;
 

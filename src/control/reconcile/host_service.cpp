@@ -199,6 +199,7 @@ Result<void> HostService::create_vnic(const VnicSpec& spec) {
   auto host = model::add_vnic(state_.host, added);
   if (!host) return fail(host.error());
   if (auto ok = check_socket(added); !ok) return ok;
+  if (auto ok = check_worker(added); !ok) return ok;
   const auto kind = added.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
   return commit({std::move(*host), pool}, {Object{kind, added.name}});
 }
@@ -212,12 +213,14 @@ Result<void> HostService::set_vnic(const std::string& name, const VnicChange& ch
   if (change.mac_limit) changed.mac_limit = *change.mac_limit;
   if (change.trust_priority) changed.trust_priority = *change.trust_priority;
   if (change.queues) changed.queues = *change.queues;
+  if (change.worker) changed.worker = *change.worker;
   if (change.mac) {
     changed.mac = *change.mac;
     changed.mac_origin = model::MacOrigin::static_;
   }
   auto host = model::set_vnic(state_.host, changed);
   if (!host) return fail(host.error());
+  if (auto ok = check_worker(changed); !ok) return ok;
   return commit({std::move(*host), state_.mac_pool});
 }
 
@@ -326,6 +329,22 @@ Result<void> HostService::check_socket(const model::Vnic& checked) const {
               fmt::format("vnic {}: {} lies in {}, where patchbayd's own sockets are; give the path of a socket that "
                           "QEMU listens on elsewhere, or leave --connect out and let QEMU connect",
                           checked.name, checked.connect, config_.run_dir));
+}
+
+Result<void> HostService::check_worker(const model::Vnic& checked) const {
+  if (!checked.worker) return {};
+  const auto before = state_.host.vnics.find(checked.name);
+  if (before != state_.host.vnics.end() && before->second.worker == checked.worker) return {};
+  std::string ids;
+  for (const auto& worker : dataplane_.worker_stats()) {
+    if (worker.id == *checked.worker) return {};
+    ids += fmt::format("{}{}", ids.empty() ? "" : ", ", worker.id);
+  }
+  return fail(
+      ErrorCode::not_found,
+      fmt::format("vnic {}: there is no worker {}, but {}; give one of them or auto, or start patchbayd with more "
+                  "--worker-cpus",
+                  checked.name, *checked.worker, ids));
 }
 
 Result<MacAddr> HostService::draw_mac(model::MacPool& pool) const {

@@ -83,6 +83,9 @@ class HostService final : public Service {
   [[nodiscard]] Result<void> check_absent_device(const std::string& name) const;
   [[nodiscard]] Result<void> check_device(const model::Switch& checked, const model::Nic& nic, bool must_work) const;
   [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
+  // That the worker which `checked` asks for is there, unless it asked for it before: then another start of patchbayd had
+  // it, and until one has it again any worker will do.
+  [[nodiscard]] Result<void> check_worker(const model::Vnic& checked) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
   // Refuses a NIC without which the host would lose addresses or routes.
   [[nodiscard]] Result<void> check_unused_by_host(const model::Switch& checked) const;

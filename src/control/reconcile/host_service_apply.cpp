@@ -163,6 +163,7 @@ std::optional<ApplyRefusal> HostService::check_world(const model::Host& next) co
     if (auto ok = check_unused_by_host(on); !ok) return ApplyRefusal{std::move(ok.error()), "switch", name};
   }
   for (const auto& [name, vnic] : next.vnics) {
+    if (auto ok = check_worker(vnic); !ok) return ApplyRefusal{std::move(ok.error()), "vnic", name};
     if (!opens_anew(state_.host, vnic)) continue;
     if (auto ok = check_socket(vnic); !ok) return ApplyRefusal{std::move(ok.error()), "vnic", name};
   }

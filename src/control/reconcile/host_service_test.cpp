@@ -104,6 +104,43 @@ TEST_F(HostServiceTest, another_number_of_queue_pairs_waits_for_the_guests_resta
   EXPECT_EQ(endpoints.configs.at("vm1").queues, 4);
 }
 
+TEST_F(HostServiceTest, a_vnic_may_ask_for_a_worker_that_is_there) {
+  start();
+  fill();
+  const auto wanted = [this](const std::string& vnic) {
+    for (const auto& each : dataplane.layout.switches.at(0).vnics) {
+      if (dataplane.name_of(each.port) == vnic) return each.worker;
+    }
+    return std::optional<unsigned>(99);
+  };
+  EXPECT_EQ(wanted("vm1"), std::nullopt);
+  VnicChange change;
+  change.worker = std::optional<unsigned>(1);
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(wanted("vm1"), 1U);
+  EXPECT_EQ(wanted("mgmt"), std::nullopt);
+  EXPECT_EQ(service->show_vnic("vm1")->worker, 1U);
+  change.worker = std::optional<unsigned>(2);
+  expect_error(service->set_vnic("vm1", change), ErrorCode::not_found,
+               {"vnic vm1", "no worker 2", "0, 1", "auto", "--worker-cpus"});
+  VnicSpec spec;
+  spec.name = "vm2";
+  spec.switch_name = "sw1";
+  spec.worker = 7;
+  expect_error(service->create_vnic(spec), ErrorCode::not_found, {"vnic vm2", "no worker 7"});
+  EXPECT_EQ(wanted("vm1"), 1U);
+  stop();
+  dataplane.workers.pop_back();  // it starts with fewer
+  start();
+  EXPECT_EQ(wanted("vm1"), 1U) << "as stored";
+  VnicChange other;
+  other.trust_priority = true;
+  EXPECT_TRUE(service->set_vnic("vm1", other)) << "which is no reason to refuse something else";
+  change.worker = std::optional<unsigned>();
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(wanted("vm1"), std::nullopt);
+}
+
 TEST_F(HostServiceTest, says_what_is_lost_when_somebody_lowers_the_mtu_of_the_nic) {
   start();
   fill();

@@ -184,7 +184,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     const model::Switch& on = host.switches.at(vnic.switch_name);
     wanted.layout[position.at(vnic.switch_name)].vnics.push_back({name, vnic.mac, model::effective_vlan(on, vnic),
                                                                   vnic.mac_spoofing, vnic.mac_limit,
-                                                                  vnic.trust_priority, vnic.queues});
+                                                                  vnic.trust_priority, vnic.queues, vnic.worker});
     want_vnic(on, vnic, run_dir, wanted);
   }
   return wanted;

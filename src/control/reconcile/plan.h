@@ -51,6 +51,7 @@ struct PlannedVnic {
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
   std::uint16_t queues = 1;  // for its endpoint
+  std::optional<unsigned> worker = {};
   friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
 };
 struct PlannedSwitch {

@@ -11,8 +11,8 @@ model::Switch switch_of(const SwitchSpec& spec) {
 
 model::Vnic vnic_of(const VnicSpec& spec) {
   const auto origin = spec.mac ? spec.mac_origin.value_or(model::MacOrigin::static_) : model::MacOrigin::dynamic;
-  return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin,     spec.vlan,
-          spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues};
+  return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin,      spec.vlan,
+          spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues, spec.worker};
 }
 
 HostSpec with_shares(HostSpec spec) {

@@ -49,6 +49,7 @@ struct VnicSpec {
   bool trust_priority = false;
   std::optional<model::MacOrigin> mac_origin = {};  // of `mac`; nothing: static
   std::uint16_t queues = 1;
+  std::optional<unsigned> worker = {};  // nothing: any
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -57,6 +58,7 @@ struct VnicChange {
   std::optional<std::uint32_t> mac_limit = {};
   std::optional<bool> trust_priority = {};
   std::optional<std::uint16_t> queues = {};
+  std::optional<std::optional<unsigned>> worker = {};  // inner nothing: any
 };
 
 // A whole host. Names are unique among the switches, and among the vnics.
@@ -117,6 +119,7 @@ struct VnicView {
   std::string state_reason;        // a phrase for people; empty when all is well
   std::string vhost_socket;        // guest: path of the socket; host: empty
   std::uint16_t queues_used = 0;   // guest: queue pairs that it uses now; host: 0
+  std::optional<unsigned> worker;  // id of the one that it is on; nothing while it has no port
   dataplane::PortCounters counters;
   dataplane::PortLearning learning;
   std::optional<RefusedSource> refused_source;  // while it would be refused again

@@ -59,6 +59,7 @@ Json settable(const model::Vnic& vnic) {
   json["mac_limit"] = vnic.mac_limit;
   json["trust_priority"] = vnic.trust_priority;
   if (vnic.kind == model::VnicKind::guest) json["queues"] = vnic.queues;
+  if (vnic.worker) json["worker"] = *vnic.worker;
   return json;
 }
 

@@ -123,6 +123,7 @@ void HostService::view_addresses(VnicView& view) const {
   const model::Vnic& vnic = view.desired;
   const auto kind = vnic.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port;
   view.learning = executor_.learning({kind, vnic.name});
+  view.worker = executor_.worker_of({kind, vnic.name});
   const auto& refused = view.counters.refused_source;
   if (!refused) return;
   RefusedSource shown{*refused, "", ""};

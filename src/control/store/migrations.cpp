@@ -76,6 +76,10 @@ CREATE TABLE switched_off (             -- offloads to be switched on again when
     R"sql(
 ALTER TABLE vnics ADD COLUMN queues INTEGER NOT NULL DEFAULT 1;  -- queue pairs
 )sql",
+    // 6 -> 7
+    R"sql(
+ALTER TABLE vnics ADD COLUMN worker INTEGER;  -- NULL: any
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

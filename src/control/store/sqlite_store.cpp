@@ -146,6 +146,12 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
     return fail(bad_row(database, "vnic", read.name, fmt::format("queues {}", queues)));
   }
   read.queues = static_cast<std::uint16_t>(queues);
+  if (row.is_null(14)) return read;
+  const std::int64_t worker = row.number(14);
+  if (worker < 0 || worker > model::worker_id_max) {
+    return fail(bad_row(database, "vnic", read.name, fmt::format("worker {}", worker)));
+  }
+  read.worker = static_cast<unsigned>(worker);
   return read;
 }
 
@@ -168,6 +174,11 @@ Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
   std::visit(PutVlanMode{statement}, put.vlan);
   statement.bind(11, std::int64_t{put.mac_spoofing}).bind(12, std::int64_t{put.mac_limit});
   statement.bind(13, std::int64_t{put.trust_priority}).bind(14, std::int64_t{put.queues});
+  if (put.worker) {
+    statement.bind(15, std::int64_t{*put.worker});
+  } else {
+    statement.bind(15, std::nullopt);
+  }
   return statement.bind(8, put.connect).run();
 }
 
@@ -257,7 +268,7 @@ Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
   std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
-      "mac_limit, trust_priority, queues FROM vnics ORDER BY name");
+      "mac_limit, trust_priority, queues, worker FROM vnics ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -305,8 +316,8 @@ Result<void> SqliteStore::save(const Change& change) {
   }
   if (auto ok = for_each(database_,
                          "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
-                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues) "
-                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker) "
+                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          change.put_vnics, put_vnic);
       !ok) {
     return ok;
