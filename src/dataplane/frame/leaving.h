@@ -15,7 +15,8 @@
 namespace patchbay::dataplane {
 
 using TagBytes = std::array<std::uint8_t, vlan_tag_size>;
-inline constexpr std::size_t stretches_max = 4 + segments_max;  // of a frame: addresses, tag, the head's rest, the rest (Parcel: one more)
+inline constexpr std::size_t stretches_max =
+    4 + segments_max;  // of a frame: addresses, tag, the head's rest, the rest (Parcel: one more)
 
 // Calls stretch(const std::uint8_t* data, std::uint32_t size) for each stretch of `frame`: tagged_size(frame) bytes in all,
 // in at most stretches_max. The tag is written to `tag`, which has to live as long as the stretches are looked at.

@@ -44,7 +44,7 @@ struct Loan {
   // The lender's own.
   std::size_t done = 0;  // frames that are done with when all are back, unless refused
   std::uint64_t bytes = 0;
-  bool asks_uplink = false;  // behind them: a frame to all, which the uplink gets first,
+  bool asks_uplink = false;    // behind them: a frame to all, which the uplink gets first,
   bool uplink_has_it = false;  // and has got
 };
 
