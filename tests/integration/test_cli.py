@@ -119,7 +119,7 @@ def test_what_was_made_is_shown_as_text_and_as_json(lan):
     assert [vnic["name"] for vnic in lan.json("vnic", "list")] == ["mgmt", "web"]
     assert lan.json("switch", "show", "lan")["vnics"] == ["mgmt", "web"]
     worker = lan.json("worker", "list")[0]
-    assert set(worker) == {"id", "cpu", "busy_cycles", "idle_cycles", "frames", "sleeps"}
+    assert set(worker) == {"id", "cpu", "busy_cycles", "idle_cycles", "frames", "sleeps", "ports"}
     text = lan.cli("vnic", "show", "web").stdout
     assert MAC in text and web["vhost_socket"] in text
     assert "\x1b" not in text, "no colours where nobody sees them"
