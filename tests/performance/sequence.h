@@ -16,7 +16,9 @@ class Sequence {
     const auto ahead = static_cast<std::int32_t>(number - static_cast<std::uint32_t>(next_));
     if (ahead < 0) {
       ++steps_back_;
-      step_back_max_ = std::max<std::uint64_t>(step_back_max_, static_cast<std::uint64_t>(-std::int64_t{ahead}));
+      const auto back = static_cast<std::uint64_t>(-std::int64_t{ahead});
+      step_back_max_ = std::max(step_back_max_, back);
+      repeated_ += back;
     } else {
       skipped_ += static_cast<std::uint64_t>(ahead);
     }
@@ -28,6 +30,8 @@ class Sequence {
   // Numbers that were left out, also where they had come before.
   [[nodiscard]] std::uint64_t skipped() const noexcept { return skipped_; }
   [[nodiscard]] std::uint64_t steps_back() const noexcept { return steps_back_; }
+  // Numbers that came again, if every step back was a repetition.
+  [[nodiscard]] std::uint64_t repeated() const noexcept { return repeated_; }
   // How many numbers were repeated at most at once.
   [[nodiscard]] std::uint64_t step_back_max() const noexcept { return step_back_max_; }
 
@@ -36,6 +40,7 @@ class Sequence {
   std::uint64_t skipped_ = 0;
   std::uint64_t steps_back_ = 0;
   std::uint64_t step_back_max_ = 0;
+  std::uint64_t repeated_ = 0;
 };
 
 }  // namespace patchbay::bench
