@@ -184,7 +184,7 @@ def check_host(host, api, wanted):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(os.path.join(vhost, f"{name}.sock"))
     assert set(os.listdir(host.run_dir)) == {"api.sock", "lock", "rings", "vhost"}
-    assert set(os.listdir(os.path.join(host.run_dir, "rings"))) == guests
+    assert os.listdir(os.path.join(host.run_dir, "rings")) == []  # no guest connects, so no ring has a position
 
     def settled():
         shown = api.ask("GET", "/v1/show")[1]
