@@ -125,7 +125,7 @@ Result<void> Protocol::apply(Message& message) {
 }
 
 Result<void> Protocol::set_features(std::uint64_t features) {
-  if ((features & ~offered_ & feature_net_mq) != 0) {
+  if ((features & ~offered_) == feature_net_mq) {
     return fail(ErrorCode::invalid,
                 "the guest's driver uses several queue pairs, and the vnic has one now: give it more again with "
                 "`patchbay vnic set`, or start the guest anew with queues=1");
