@@ -120,13 +120,16 @@ bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) 
     if (peers_[static_cast<std::size_t>(__builtin_ctzll(left))].to->full()) return false;
   }
   // The uplink first: if it is full the frame waits as a whole, and no vnic gets it twice.
+  const bool uplink_has_it = std::exchange(from.loan.uplink_has_it, false);
   if (const auto uplink = table.uplink(); uplink && *uplink != ingress) {
-    if (snapshot.entries[*uplink].worker == config_.id) {
+    if (uplink_has_it) {
+      // From an earlier burst.
+    } else if (snapshot.entries[*uplink].worker == config_.id) {
       // Cut pieces go on where they were only if this frame waits first.
       forwarding::set_egress_tag(frame, snapshot.entries[*uplink].rule);
       note(*snapshot.entries[*uplink].port);
       if (finish_and_send(*snapshot.entries[*uplink].port, {&frame, 1}, from.cut_sent, at == 0) == 0) return false;
-    } else if (!std::exchange(from.loan.uplink_has_it, false)) {
+    } else {
       forwarding::set_egress_tag(frame, snapshot.entries[*uplink].rule);
       from.loan.asks_uplink = lend(snapshot, from, *uplink, {&frame, 1}, at == 0) != 0;
       return false;
