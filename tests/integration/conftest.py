@@ -36,6 +36,18 @@ def _root():
         pytest.skip("the integration tests make network namespaces: run them as root")
 
 
+@pytest.fixture(params=["patchbay listens", "patchbay connects"])
+def role(request):
+    """Who listens on the vhost-user socket."""
+    return request.param
+
+
+@pytest.fixture(params=["split", "packed"])
+def layout(request):
+    """Of the rings."""
+    return request.param
+
+
 class Host:
     """What tests of the daemon and its CLI need: one running patchbayd in an empty network namespace."""
 

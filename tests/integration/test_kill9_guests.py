@@ -21,16 +21,6 @@ FRAMES_BETWEEN = 300  # more than one lap of a transmit ring
 BURST = 32
 
 
-@pytest.fixture(params=["patchbay listens", "patchbay connects"])
-def role(request):
-    return request.param
-
-
-@pytest.fixture(params=["split", "packed"])
-def layout(request):
-    return request.param
-
-
 @pytest.fixture
 def lab(role, layout):
     connects = role == "patchbay connects"

@@ -19,16 +19,6 @@ FRAMES_BETWEEN = 20000  # at each vnic: many laps of the rings
 VNICS = ("v0", "v1")
 
 
-@pytest.fixture(params=["patchbay listens", "patchbay connects"])
-def role(request):
-    return request.param
-
-
-@pytest.fixture(params=["split", "packed"])
-def layout(request):
-    return request.param
-
-
 @pytest.fixture
 def generator(host, role, layout):
     """Two vnics on one switch, attached."""
