@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/frame/leaving.h"
 
@@ -114,22 +115,32 @@ Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_
 }
 
 EthdevPort::~EthdevPort() {
+  given_ = received_count_;
   complete(0);
 }
 
 std::size_t EthdevPort::receive(Burst& burst) noexcept {
   if (full_) look_for_room();
-  if (received_count_ == 0) received_count_ = device_->receive(received_);
-  for (std::size_t i = 0; i < received_count_; ++i) {
-    describe(*received_[i], burst.frames[i], burst.heads[i], burst.segments_of(i));
+  if (received_count_ == given_) take_from_device();
+  const std::size_t count = received_count_ - given_;
+  for (std::size_t i = 0; i < count; ++i) {
+    describe(*received_[given_ + i], burst.frames[i], burst.heads[i], burst.segments_of(i));
   }
-  return received_count_;
+  given_ = received_count_;
+  return count;
 }
 
-// Frames from the wire never wait for anything, so all mbufs of the burst go back, whatever `count` is.
+void EthdevPort::take_from_device() noexcept {
+  const auto room = std::span(received_).subspan(received_count_);
+  received_count_ += device_->receive(room.first(std::min(room.size(), burst_max)));
+}
+
+// Frames from the wire never wait for anything, so all mbufs that were given go back, whatever `count` is.
 void EthdevPort::complete(std::size_t) noexcept {
-  if (received_count_ != 0) rte_pktmbuf_free_bulk(received_.data(), static_cast<unsigned>(received_count_));
-  received_count_ = 0;
+  if (given_ != 0) rte_pktmbuf_free_bulk(received_.data(), static_cast<unsigned>(given_));
+  std::copy(received_.begin() + static_cast<std::ptrdiff_t>(given_),
+            received_.begin() + static_cast<std::ptrdiff_t>(received_count_), received_.begin());
+  received_count_ -= std::exchange(given_, 0);
 }
 
 bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
@@ -185,11 +196,11 @@ void EthdevPort::look_for_room() noexcept {
 }
 
 bool EthdevPort::prepare_sleep() noexcept {
-  if (full() || received_count_ != 0 || device_->interrupt_fd() < 0) return true;
+  if (full() || received_count_ != given_ || device_->interrupt_fd() < 0) return true;
   if (!armed_) device_->arm_interrupt();
   armed_ = true;
-  received_count_ = device_->receive(received_);  // what came before it was armed does not interrupt
-  return received_count_ != 0;
+  take_from_device();  // what came before it was armed does not interrupt
+  return received_count_ != given_;
 }
 
 void EthdevPort::woke() noexcept {

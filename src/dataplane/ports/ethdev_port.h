@@ -47,13 +47,15 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   void on_link_changed(bool up) noexcept override;
   void on_device_gone() noexcept override;
   void look_for_room() noexcept;
+  void take_from_device() noexcept;
   // Whether `frame` could be copied into `to`, an empty mbuf; not if the pool is empty.
   [[nodiscard]] bool copy(const Frame& frame, rte_mbuf& to) noexcept;
   [[nodiscard]] std::size_t copy_all(std::span<const Frame> frames) noexcept;
 
   std::unique_ptr<dpdk::EthDevice> device_;
-  std::array<rte_mbuf*, burst_max> received_{};
-  std::size_t received_count_ = 0;  // not completed yet
+  std::array<rte_mbuf*, (uplink_bursts + 1) * burst_max> received_{};
+  std::size_t received_count_ = 0;  // not completed yet,
+  std::size_t given_ = 0;           // and those of them that receive() has given
   std::array<rte_mbuf*, burst_max> sending_{};
   unsigned passes_full_ = 0;
   bool armed_ = false;

@@ -61,8 +61,8 @@ class FakePort final : public Port {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override {
     std::size_t count = 0;
-    for (; count < burst_max && next_ + count < waiting_count_; ++count) {
-      const Bytes& bytes = waiting_[next_ + count];
+    for (; count < burst_max && next_ + given_ < waiting_count_; ++count, ++given_) {
+      const Bytes& bytes = waiting_[next_ + given_];
       Frame& frame = burst.frames[count];
       frame = Frame{};
       frame.size = static_cast<std::uint32_t>(bytes.size);
@@ -72,14 +72,15 @@ class FakePort final : public Port {
       burst.segments_of(count)[0] = {bytes.data + frame.head_size, frame.size - frame.head_size};
       frame.rest = burst.segments_of(count).data();
       frame.rest_count = frame.size > frame.head_size ? 1 : 0;
-      frame.tag_tpid = tags_[next_ + count].tpid;
-      frame.tag_tci = tags_[next_ + count].tci;
+      frame.tag_tpid = tags_[next_ + given_].tpid;
+      frame.tag_tci = tags_[next_ + given_].tci;
       take_needs(frame, bytes.header, offload_all);
     }
     return count;
   }
   void complete(std::size_t count) noexcept override {
     next_ += count;
+    given_ = 0;
     if (next_ == waiting_count_) next_ = waiting_count_ = 0;
   }
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override {
@@ -118,6 +119,7 @@ class FakePort final : public Port {
   std::array<Tag, frames_max> tags_{};
   std::size_t waiting_count_ = 0;
   std::size_t next_ = 0;
+  std::size_t given_ = 0;  // of those from next_ on, to receive()
   std::size_t sent_count_ = 0;
   std::size_t room_ = static_cast<std::size_t>(-1);
   Offloads takes_ = 0;

@@ -100,7 +100,7 @@ std::span<std::uint8_t> PacketPort::read_copy(const tpacket2_hdr& slot, VnetHead
   return {};
 }
 
-// Frames from the wire never wait for anything, so all slots of the burst go back, whatever `count` is.
+// Frames from the wire never wait for anything, so all slots go back, whatever `count` is.
 void PacketPort::complete(std::size_t) noexcept {
   copy_count_ = 0;
   for (; taken_slots_ != 0; --taken_slots_) {
@@ -147,7 +147,7 @@ void PacketPort::set_full(bool full) noexcept {
 }
 
 bool PacketPort::prepare_sleep() noexcept {
-  return slot_ready(next_slot_);
+  return taken_slots_ < ring_slots && slot_ready((next_slot_ + taken_slots_) % ring_slots);
 }
 
 void PacketPort::on_event(std::uint32_t events) noexcept {

@@ -12,7 +12,7 @@
 //         it when the process dies is lost.
 //         What frames still need is left to the kernel, which does it or lets the NIC do it, but for veth: there it would
 //         reach the other end unfinished, where programs that read whole frames take it for one.
-// Limits  ring_slots frames between two passes; beyond them the kernel drops (kernel_ring_full). copies_max pieces a burst.
+// Limits  ring_slots frames between two passes; beyond them the kernel drops (kernel_ring_full). copies_max pieces before complete().
 // Threads open(), set_carrier(), kernel_drops(): control. The rest: the worker.
 // Source  packet(7); Linux Documentation/networking/packet_mmap.rst.
 #pragma once
@@ -80,7 +80,7 @@ class PacketPort final : public UplinkPort {
 
   Offloads offloads_ = 0;
   std::unique_ptr<std::uint8_t[]> copies_;  // copy_size for each; pages are there once they are used
-  std::size_t copy_count_ = 0;              // of the burst
+  std::size_t copy_count_ = 0;              // until complete()
 
   std::array<mmsghdr, burst_max> messages_{};
   std::array<std::array<iovec, 1 + stretches_max>, burst_max> iovs_{};

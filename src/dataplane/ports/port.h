@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/counter.h"
 #include "base/ids.h"
 #include "dataplane/dataplane.h"
 #include "dataplane/frame/frame.h"
@@ -19,20 +20,12 @@
 
 namespace patchbay::dataplane {
 
-// A counter with one writer and any number of readers.
-class Counter {
- public:
-  void add(std::uint64_t amount) noexcept {
-    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
-  }
-  [[nodiscard]] std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+// An uplink carries the frames of many, which never wait for a way out: it is received from up to so many times in a pass,
+// and before complete(), which then is told of all of them.
+inline constexpr std::size_t uplink_bursts = 8;
 
- private:
-  std::atomic<std::uint64_t> value_ = 0;
-};
-
-// What a port's worker has lent to other workers of the burst that was received last. Nothing more is received until it is
-// all back.
+// What a port's worker has lent to other workers of the burst that was received last, or of the bursts of an uplink. Nothing
+// more is received until it is all back.
 struct Loan {
   // Frames that are out. Whoever had them takes away from it last, when what became of them can be seen; before that he
   // notes those that a full uplink refused, which are the last of the burst, and what has left of the first of them.
@@ -42,7 +35,8 @@ struct Loan {
   std::atomic<std::uint32_t> refused_cut = 0;
   std::atomic<bool> open = false;  // the lender's, for control to see: the burst is not complete()
   // The lender's own.
-  std::size_t done = 0;  // frames that are done with when all are back, unless refused
+  std::size_t bursts = 0;  // that were received
+  std::size_t done = 0;    // frames that are done with when all are back, unless refused
   std::uint64_t bytes = 0;
   bool asks_uplink = false;    // behind them: a frame to all, which the uplink gets first,
   bool uplink_has_it = false;  // and has got
@@ -56,11 +50,14 @@ class Port {
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
 
-  // Frames that wait, at most burst_max, into `burst.frames`. They stay valid until complete().
+  // Frames that wait, at most burst_max, into `burst.frames`: of an uplink those behind the ones received before. Where they
+  // lie stays valid until complete(), what is in `burst` until the next call.
   [[nodiscard]] virtual std::size_t receive(Burst& burst) noexcept = 0;
   virtual void complete(std::size_t count) noexcept = 0;
   // Takes frames for the other side, in order, and counts each as sent or dropped. Fewer than all: full(), try later.
   [[nodiscard]] virtual std::size_t send(std::span<const Frame> frames) noexcept = 0;
+  // Frames that send() took and that wait here: delivers those that it can; how many. Called while `holds_frames`.
+  virtual std::size_t drain() noexcept { return 0; }
   // What frames given to send() may still need: the other side does it.
   [[nodiscard]] virtual Offloads takes() const noexcept { return 0; }
   // receive() is about to be called, some ports later: asks the caches for what it will read.
@@ -113,6 +110,7 @@ class Port {
   // port wait because the uplink is full or their receiver is expected, and how many of the frames that the first of them,
   // a large piece, is cut into have left already.
   bool noted = false;
+  bool holds_frames = false;  // drain() has something to do
   Port* noted_before = nullptr;
   bool stalled = false;
   std::uint32_t cut_sent = 0;

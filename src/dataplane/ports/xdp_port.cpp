@@ -12,15 +12,16 @@ std::uint64_t XdpPort::kernel_drops() noexcept {
 
 std::size_t XdpPort::receive(Burst& burst) noexcept {
   for (std::size_t i = 0; i < queues_.size(); ++i) {
-    burst_queue_ = next_queue_;
+    XdpQueue& queue = *queues_[next_queue_];
     next_queue_ = next_queue_ + 1 < queues_.size() ? next_queue_ + 1 : 0;
-    if (const std::size_t count = queues_[burst_queue_]->receive(burst); count != 0) return count;
+    if (const std::size_t count = queue.receive(burst); count != 0) return count;
   }
   return 0;
 }
 
-void XdpPort::complete(std::size_t count) noexcept {
-  queues_[burst_queue_]->complete(count);
+// Frames from the wire never wait for anything, so all chunks go back, whatever `count` is.
+void XdpPort::complete(std::size_t) noexcept {
+  for (const auto& queue : queues_) queue->complete();
 }
 
 std::size_t XdpPort::transmit(std::span<const Frame> frames) noexcept {

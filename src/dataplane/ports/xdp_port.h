@@ -60,7 +60,6 @@ class XdpPort final : public UplinkPort {
   std::vector<std::unique_ptr<XdpQueue>> queues_;
   std::vector<XdpProgram> program_;  // one; after the sockets: it goes first
   std::size_t next_queue_ = 0;       // to receive from
-  std::size_t burst_queue_ = 0;      // that the burst came from
   int if_index_ = 0;
   bool waits_for_room_ = false;
   int epoll_fd_ = -1;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "dataplane/frame/leaving.h"
 
@@ -134,17 +135,19 @@ XdpQueue::~XdpQueue() {
 
 std::size_t XdpQueue::receive(Burst& burst) noexcept {
   constexpr std::uint32_t descriptors_max = 2 * burst_max;  // at least pieces_max
-  const std::uint32_t waiting = xsk_ring_cons__peek(&rx_, descriptors_max, &rx_first_);
+  std::uint32_t first = 0;
+  const std::uint32_t waiting = xsk_ring_cons__peek(&rx_, descriptors_max, &first);
+  if (rx_count_ == 0) rx_first_ = first;
   std::uint32_t used = 0;
-  burst_count_ = 0;
-  while (used < waiting && burst_count_ < burst_max) {
-    Frame& frame = burst.frames[burst_count_];
-    const auto segments = burst.segments_of(burst_count_);
+  std::size_t count = 0;
+  while (used < waiting && count < burst_max) {
+    Frame& frame = burst.frames[count];
+    const auto segments = burst.segments_of(count);
     frame = Frame{};
     std::uint32_t pieces = 0;
     bool more = true;
     while (more && pieces < pieces_max && used + pieces < waiting) {
-      const xdp_desc& descriptor = *xsk_ring_cons__rx_desc(&rx_, rx_first_ + used + pieces);
+      const xdp_desc& descriptor = *xsk_ring_cons__rx_desc(&rx_, first + used + pieces);
       if (pieces == 0) {
         frame.head = at(descriptor.addr);
         frame.head_size = descriptor.len;
@@ -160,19 +163,17 @@ std::size_t XdpQueue::receive(Burst& burst) noexcept {
     frame.rest = segments.data();
     frame.rest_count = static_cast<std::uint16_t>(pieces - 1);
     if (more) drop(frame, DropReason::oversize);
-    pieces_[burst_count_++] = static_cast<std::uint8_t>(pieces);
+    ++count;
     used += pieces;
   }
   xsk_ring_cons__cancel(&rx_, waiting - used);
-  return burst_count_;
+  rx_count_ += used;
+  return count;
 }
 
-void XdpQueue::complete(std::size_t count) noexcept {
-  std::uint32_t done = 0;
-  std::uint32_t rest = 0;
-  for (std::size_t i = 0; i < burst_count_; ++i) (i < count ? done : rest) += pieces_[i];
-  burst_count_ = 0;
-  if (rest != 0) xsk_ring_cons__cancel(&rx_, rest);
+void XdpQueue::complete() noexcept {
+  const std::uint32_t done = std::exchange(rx_count_, 0);
+  if (done == 0) return;
   std::uint32_t index = 0;
   if (xsk_ring_prod__reserve(&fill_, done, &index) != done) return;  // cannot be: the fill ring holds all chunks
   for (std::uint32_t i = 0; i < done; ++i) {

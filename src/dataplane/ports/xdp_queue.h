@@ -47,10 +47,9 @@ class XdpQueue {
 
   [[nodiscard]] int fd() const noexcept { return xsk_socket__fd(socket_); }
 
-  // As Port. Frames lie in the UMEM. Decisions may move a frame's first bytes, so complete() has to be told all of them:
-  // nothing that came from the wire is ever held up.
+  // As Port; frames lie in the UMEM. complete() gives back all that was received.
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept;
-  void complete(std::size_t count) noexcept;
+  void complete() noexcept;
   [[nodiscard]] bool readable() noexcept { return xsk_cons_nb_avail(&rx_, 1) != 0; }
 
   enum class Put : std::uint8_t { taken, no_room, too_large };
@@ -84,10 +83,9 @@ class XdpQueue {
   xsk_ring_cons rx_{};
   xsk_ring_prod tx_{};
 
-  std::uint32_t rx_first_ = 0;                    // of the burst's descriptors in the receive ring
-  std::array<std::uint8_t, burst_max> pieces_{};  // of each frame of the burst
-  std::size_t burst_count_ = 0;                   // frames
-  std::vector<std::uint64_t> free_;               // chunks to send from; capacity for all of them
+  std::uint32_t rx_first_ = 0;       // of the descriptors in the receive ring that were received,
+  std::uint32_t rx_count_ = 0;       // and how many that are
+  std::vector<std::uint64_t> free_;  // chunks to send from; capacity for all of them
 };
 
 }  // namespace patchbay::dataplane

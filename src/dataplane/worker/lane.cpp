@@ -5,8 +5,8 @@
 
 namespace patchbay::dataplane {
 
-std::uint32_t Lane::room() noexcept {
-  if (packed_ - seen_released_ == size) seen_released_ = released_.load(std::memory_order_acquire);
+std::uint32_t Lane::room(std::size_t wanted) noexcept {
+  if (size - (packed_ - seen_released_) < wanted) seen_released_ = released_.load(std::memory_order_acquire);
   return size - (packed_ - seen_released_);
 }
 

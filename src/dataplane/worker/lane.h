@@ -36,9 +36,9 @@ class Lane {
  public:
   static constexpr std::uint32_t size = 256;
 
-  // Room for as many.
-  [[nodiscard]] std::uint32_t room() noexcept;
-  [[nodiscard]] bool full() noexcept { return room() == 0; }
+  // Room for as many; for at least `wanted` if there is.
+  [[nodiscard]] std::uint32_t room(std::size_t wanted) noexcept;
+  [[nodiscard]] bool full() noexcept { return room(1) == 0; }
   // There is room. The parcel is the caller's to complete until post().
   Parcel& pack(const Frame& frame, Port& from) noexcept;
   void post() noexcept { posted_.store(packed_, std::memory_order_release); }

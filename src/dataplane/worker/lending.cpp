@@ -15,7 +15,7 @@ std::size_t Worker::lend(const Snapshot& snapshot, Port& from, PortIndex target,
                          bool first) noexcept {
   const Snapshot::Entry& egress = snapshot.entries[target];
   Lane& lane = *peers_[egress.worker].to;
-  const std::size_t count = std::min<std::size_t>(frames.size(), lane.room());
+  const std::size_t count = std::min<std::size_t>(frames.size(), lane.room(frames.size()));
   if (count == 0) return 0;
   for (const Frame& frame : frames.first(count)) {
     Parcel& parcel = lane.pack(frame, from);

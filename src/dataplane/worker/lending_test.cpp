@@ -107,6 +107,54 @@ TEST(Lending, from_the_wire_to_the_ports_of_all_workers) {
   EXPECT_EQ(bench.imbalance(), 0);
 }
 
+std::string numbered_from_outside(std::size_t to, std::uint32_t number) {
+  std::string frame = ethernet(SwitchBench::mac(to).c_str(), outside.c_str(), test::tag(101));
+  std::memcpy(frame.data() + 18, &number, sizeof number);
+  return frame;
+}
+
+TEST(Lending, an_uplink_has_several_bursts_out_and_no_more) {
+  Bench bench;
+  FakePort& uplink = *bench.fakes[0];
+  for (std::uint32_t i = 0; i < uplink_bursts * burst_max; ++i) uplink.arrive(numbered_from_outside(4, i));
+  for (std::size_t burst = 0; burst < uplink_bursts; ++burst) bench.pass(0);
+  bench.pass(0);
+  EXPECT_EQ(uplink.waiting(), uplink_bursts * burst_max) << "none of them is done with";
+  bench.pass(2);
+  ASSERT_EQ(bench.fakes[4]->sent().size(), uplink_bursts * burst_max);
+  for (std::uint32_t i = 0; i < uplink_bursts * burst_max; ++i) {
+    EXPECT_EQ(number_of(bench.fakes[4]->sent()[i].text()), i);
+  }
+  bench.pass(0);
+  EXPECT_EQ(uplink.waiting(), 0U) << "all at once";
+  EXPECT_EQ(uplink.counters().ingress.frames, uplink_bursts * burst_max);
+  EXPECT_EQ(bench.imbalance(), 0);
+}
+
+TEST(Lending, what_comes_in_from_the_wire_is_not_received_while_a_lane_is_full) {
+  for (const bool to_all : {false, true}) {
+    Bench bench;
+    FakePort& uplink = *bench.fakes[0];
+    constexpr std::uint32_t from_wire = 230;
+    for (std::uint32_t i = 0; i < 32; ++i) bench.fakes[1]->arrive(numbered(4, 1, i));
+    bench.pass(0);
+    for (std::uint32_t i = 0; i < from_wire; ++i) {
+      uplink.arrive(to_all ? ethernet(everyone.c_str(), outside.c_str(), test::tag(101)) : numbered_from_outside(4, i));
+    }
+    for (std::size_t burst = 0; burst <= uplink_bursts; ++burst) bench.pass(0);
+    EXPECT_EQ(bench.fakes[4]->sent().size(), 0U);
+    for (int round = 0; round < 30; ++round) {
+      bench.poll_all();
+      for (std::size_t i = 1; i <= 4; ++i) bench.fakes[i]->forget_sent();
+    }
+    EXPECT_EQ(uplink.waiting(), 0U);
+    EXPECT_EQ(uplink.counters().ingress.frames, from_wire);
+    EXPECT_EQ(bench.fakes[4]->counters().egress.frames, 32 + from_wire);
+    EXPECT_EQ(bench.fakes[2]->counters().egress.frames, to_all ? from_wire : 0);
+    EXPECT_EQ(bench.imbalance(), 0);
+  }
+}
+
 TEST(Lending, what_a_full_uplink_refuses_waits_in_its_ring_and_goes_in_order) {
   Bench bench;
   bench.fakes[0]->set_room(2);

@@ -67,9 +67,9 @@ bool Worker::prepare_sleep(const Snapshot& snapshot) noexcept {
   for (const Peer& peer : peers_) work = work || (peer.from != nullptr && peer.from->waiting() != 0);
   for (const PortIndex index : snapshot.owned[config_.id]) {
     const Snapshot::Entry& entry = snapshot.entries[index];
-    if (entry.port->loan.open.load(std::memory_order_relaxed)) {
-      if (lent_is_back(*entry.port)) work = true;
-    } else if (!held_up(snapshot, entry) && entry.port->prepare_sleep()) {
+    if (entry.port->loan.open.load(std::memory_order_relaxed) && lent_is_back(*entry.port)) {
+      work = true;
+    } else if (!waits(snapshot, entry) && entry.port->prepare_sleep()) {
       work = true;
     }
   }

@@ -20,7 +20,6 @@ namespace {
 
 using forwarding::PortIndex;
 
-constexpr std::size_t uplink_bursts = 8;
 // So many ports ahead are told that their turn comes.
 constexpr std::size_t ports_ahead = 4;
 
@@ -126,7 +125,7 @@ std::size_t Worker::poll_ports(const Snapshot& snapshot) noexcept {
   for (std::size_t i = 0; i < count; ++i) {
     if (i + ports_ahead < count) snapshot.entries[at(i + ports_ahead)].port->prepare();
     const PortIndex index = at(i);
-    // An uplink carries the frames of many, so it gets more than one burst.
+    frames += drain(*snapshot.entries[index].port);
     std::size_t bursts = snapshot.entries[index].rule.uplink ? uplink_bursts : 1;
     for (std::size_t got = burst_max; bursts != 0 && got == burst_max; --bursts) {
       got = poll_port(snapshot, index);
@@ -139,13 +138,14 @@ std::size_t Worker::poll_ports(const Snapshot& snapshot) noexcept {
 std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcept {
   const Snapshot::Entry& entry = snapshot.entries[index];
   Port& port = *entry.port;
-  if (port.loan.open.load(std::memory_order_relaxed) && !take_back(port)) return 0;
-  if (held_up(snapshot, entry)) return 0;
+  Loan& loan = port.loan;
+  if (loan.open.load(std::memory_order_relaxed)) static_cast<void>(take_back(port));
+  if (waits(snapshot, entry)) return 0;
   const std::size_t count = port.receive(burst_);
   port.stalled = false;
   if (count == 0) {
     port.cut_sent = 0;  // what waited is gone
-    port.loan.uplink_has_it = false;
+    loan.uplink_has_it = false;
     if (port.greets()) note(port);
     return 0;
   }
@@ -161,11 +161,13 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   port.stalled = done < count;
   std::uint64_t bytes = 0;
   for (const Frame& frame : frames.first(done)) bytes += frame.size;
-  if (lent_ != 0) {
-    port.loan.done = done;
-    port.loan.bytes = bytes;
-    port.loan.open.store(true, std::memory_order_release);
-    return lent_;
+  const bool more = loan.open.load(std::memory_order_relaxed);
+  if (more || lent_ != 0) {
+    loan.bursts = more ? loan.bursts + 1 : 1;
+    loan.done = more ? loan.done + done : done;
+    loan.bytes = more ? loan.bytes + bytes : bytes;
+    loan.open.store(true, std::memory_order_release);
+    return done != 0 ? done : lent_;
   }
   port.count_ingress(done, bytes);
   port.complete(done);
@@ -178,6 +180,23 @@ bool Worker::held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) con
   if (!uplink) return false;
   const Snapshot::Entry& way_out = snapshot.entries[*uplink];
   return way_out.worker == config_.id ? way_out.port->full() : way_out.port->congested.load(std::memory_order_relaxed);
+}
+
+std::size_t Worker::drain(Port& port) noexcept {
+  if (!port.holds_frames) return 0;
+  note(port);
+  return port.drain();
+}
+
+bool Worker::waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept {
+  const Loan& loan = entry.port->loan;
+  const std::size_t bursts = entry.rule.uplink ? uplink_bursts : 1;
+  if (loan.open.load(std::memory_order_relaxed) && loan.bursts == bursts) return true;
+  if (held_up(snapshot, entry)) return true;
+  // What comes in from the wire cannot be left there.
+  return entry.rule.uplink && std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
+           return peer.to != nullptr && peer.to->room(burst_max) < burst_max;
+         });
 }
 
 void Worker::end_pass() noexcept {

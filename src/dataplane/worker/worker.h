@@ -84,8 +84,12 @@ class Worker {
   void end_pass() noexcept;
   [[nodiscard]] std::size_t poll_ports(const Snapshot& snapshot) noexcept;
   [[nodiscard]] std::size_t poll_port(const Snapshot& snapshot, forwarding::PortIndex index) noexcept;
+  // What waits at the port for the other side goes on, as far as that has room; the number of frames.
+  [[nodiscard]] std::size_t drain(Port& port) noexcept;
   // The port's frames wait for an uplink that is still full.
   [[nodiscard]] bool held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept;
+  // Nothing can be received from the port now.
+  [[nodiscard]] bool waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept;
 
   // ---- forward.cpp: what becomes of a burst
   // Hands the burst on; the number of its frames that are done with, which is all of them unless an uplink is full.
@@ -108,7 +112,7 @@ class Worker {
                                  std::span<const Frame> frames, bool first) noexcept;
   void lend_flood(const Snapshot& snapshot, std::uint32_t switch_index, Port& from, const Frame& frame,
                   std::uint64_t workers) noexcept;
-  // All that was lent of the port's last burst is back, and the burst is complete. False: not yet.
+  // All that was lent of the port is back, and what was received is complete. False: not yet.
   [[nodiscard]] bool take_back(Port& port) noexcept;
   [[nodiscard]] bool lent_is_back(const Port& port) const noexcept;
   [[nodiscard]] std::size_t deliver_lent() noexcept;
