@@ -63,8 +63,10 @@ Result<void> run(const Options& options) {
   if (!nics) return fail(nics.error());
   const auto host_address = host::first_ipv4_address();
   if (!host_address) return fail(host_address.error());
-  auto dataplane = dataplane::Dataplane::create(
-      {options.worker_cpus, options.always_poll, options.state_dir, positions_dir_of(options)});
+  auto dataplane = dataplane::Dataplane::create({.worker_cpus = options.worker_cpus,
+                                                 .always_poll = options.always_poll,
+                                                 .owner = options.state_dir,
+                                                 .positions_dir = positions_dir_of(options)});
   if (!dataplane) return fail(dataplane.error());
   const auto make_endpoint = [&loop, &dataplane](vhost_user::EndpointConfig config, std::function<void()> changed) {
     return vhost_user::Endpoint::create(loop, **dataplane, std::move(config), std::move(changed));

@@ -41,6 +41,54 @@ void require(bool kept, const char* promise) {
   std::abort();
 }
 
+// Receive rings that a guest had: whether one that comes is the one that went.
+class ReceiveRings {
+ public:
+  // Every receive ring of `link` runs already, or stands where it stopped; so that what waits is for this guest.
+  [[nodiscard]] bool go_on(const GuestLink& link) const noexcept {
+    for (std::size_t pair = 0; pair < queue_pairs_max; ++pair) {
+      const Vring& ring = link.rings[2 * pair];
+      if (!QueuePair::is_complete(ring)) continue;
+      const Known& known = known_[pair];
+      if (known.features != link.features || !known.is(ring)) return false;
+      if (!known.runs && known.position != ring.position) return false;
+    }
+    return true;
+  }
+  // `link` runs now. `positions`: where the rings of the link before it stood.
+  void note(const GuestLink& link, const RingPositions& positions) noexcept {
+    stop(positions);
+    for (std::size_t pair = 0; pair < queue_pairs_max; ++pair) {
+      const Vring& ring = link.rings[2 * pair];
+      if (QueuePair::is_complete(ring)) {
+        known_[pair] = {link.features, ring.desc_address, ring.avail_address, ring.used_address, ring.size, 0, true};
+      }
+    }
+  }
+  void stop(const RingPositions& positions) noexcept {
+    for (std::size_t pair = 0; pair < queue_pairs_max; ++pair) {
+      if (!known_[pair].runs) continue;
+      known_[pair].position = positions[2 * pair];
+      known_[pair].runs = false;
+    }
+  }
+
+ private:
+  struct Known {
+    std::uint64_t features = 0;
+    std::uint64_t desc = 0;
+    std::uint64_t avail = 0;
+    std::uint64_t used = 0;
+    std::uint32_t size = 0;
+    std::uint32_t position = 0;
+    bool runs = false;
+    [[nodiscard]] bool is(const Vring& ring) const noexcept {
+      return desc == ring.desc_address && avail == ring.avail_address && used == ring.used_address && size == ring.size;
+    }
+  };
+  std::array<Known, queue_pairs_max> known_;
+};
+
 // A port, and the same port again as the kind that control has special calls for.
 struct PortRecord {
   std::unique_ptr<Port> port;
@@ -51,6 +99,7 @@ struct PortRecord {
   std::string mark_path = {};           // the same; an empty file while the guest is connected
   std::unique_ptr<RingFile> ring_file;  // of a guest that had packed rings since its port was opened
   std::unique_ptr<GuestQueues> queues;  // of a connected guest
+  ReceiveRings receivers;               // of a guest
   bool attached = false;
   unsigned worker = 0;  // that owns it while it is attached
 
@@ -85,6 +134,12 @@ class WorkerDataplane final : public Dataplane {
   Result<RingPositions> relink_guest(PortId port, const GuestLink& link) override;
   void announce(PortId port, MacAddr source) override;
   RingPositions disconnect_guest(PortId port) override;
+  void give_up_guest(PortId port) override;
+  void set_buffer(PortId port, const BufferConfig& config) override;
+  BufferState buffer_state(PortId port) const override { return guest(port).buffer().state(); }
+  Result<void> set_buffer_limit(std::uint64_t bytes) override { return pool_.set_limit(bytes); }
+  BufferUse buffer_use() const override { return {pool_.limit_bytes(), pool_.used_bytes(), pool_.release_asked()}; }
+  void release_buffers() override { static_cast<void>(pool_.release_unused()); }
   void publish(const Layout& layout) override;
   PortCounters counters(PortId port) const override;
   PortFault fault(PortId port) const override { return find(port).port->fault(); }
@@ -110,6 +165,7 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] PortRecord& find(PortId id);
   [[nodiscard]] const PortRecord& find(PortId id) const;
   [[nodiscard]] PortId add(PortRecord record);
+  [[nodiscard]] GuestPort& guest(PortId id) const;
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
   // The worker that a vnic of the layout asks for, if there is one of that number.
   [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
@@ -122,6 +178,7 @@ class WorkerDataplane final : public Dataplane {
   std::unique_ptr<dpdk::Eal> eal_;
   dpdk::Rcu rcu_;
   UniqueFd event_fd_;
+  BlockPool pool_;  // before the ports, whose buffers use it
   std::map<std::uint32_t, PortRecord> ports_;
   std::uint32_t next_id_ = 1;
   Learning learning_;
@@ -147,6 +204,7 @@ Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig
   if (!event_fd) return fail(system_error("the data plane's event descriptor", errno));
   std::unique_ptr<WorkerDataplane> dataplane(
       new WorkerDataplane(std::move(*eal), std::move(*rcu), std::move(event_fd), config));
+  if (auto limited = dataplane->set_buffer_limit(config.buffer_limit_bytes); !limited) return fail(limited.error());
   auto workers = Workers::create(config.worker_cpus, config.always_poll, dataplane->rcu_);
   if (!workers) return fail(workers.error());
   dataplane->workers_ = std::move(*workers);
@@ -170,6 +228,12 @@ const PortRecord& WorkerDataplane::find(PortId id) const {
   return found->second;
 }
 
+GuestPort& WorkerDataplane::guest(PortId id) const {
+  GuestPort* const guest = find(id).guest;
+  require(guest != nullptr, "a guest port");
+  return *guest;
+}
+
 PortId WorkerDataplane::add(PortRecord record) {
   const PortId id = record.port->id();
   ports_.emplace(raw(id), std::move(record));
@@ -177,7 +241,7 @@ PortId WorkerDataplane::add(PortRecord record) {
 }
 
 Result<PortId> WorkerDataplane::open_guest_port(const std::string& vnic) {
-  auto port = std::make_unique<GuestPort>(next_id(), event_fd_.get());
+  auto port = std::make_unique<GuestPort>(next_id(), event_fd_.get(), &pool_);
   GuestPort* const guest = port.get();
   PortRecord record;
   record.port = std::move(port);
@@ -267,11 +331,13 @@ Result<void> WorkerDataplane::connect_guest(PortId port, const GuestLink& link) 
   if (!queues) return fail(queues.error());
   record.queues = std::move(*queues);
   record.queues->catch_up();
+  if (!record.receivers.go_on(link)) record.guest->forget_waiting();
   if (!record.guest->connect(record.queues.get(), Kicks::of(link))) {
     record.queues.reset();
     return fail(no_more_watches());
   }
   // That it cannot be made costs frames after a crash, and nothing now.
+  record.receivers.note(link, {});
   if (!record.mark_path.empty()) UniqueFd(::open(record.mark_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   workers_->wake();
   return {};
@@ -290,11 +356,14 @@ Result<RingPositions> WorkerDataplane::relink_guest(PortId port, const GuestLink
   if (!records) return fail(records.error());
   auto queues = GuestQueues::create(link, *records);
   if (!queues) return fail(queues.error());
+  if (!record.receivers.go_on(link)) record.guest->forget_waiting();
   if (!record.guest->offer(queues->get(), Kicks::of(link))) return fail(no_more_watches());
   workers_->wake();
   record.guest->wait_until_taken();
   std::swap(record.queues, *queues);
-  return (*queues)->positions();
+  const RingPositions positions = (*queues)->positions();
+  record.receivers.note(link, positions);
+  return positions;
 }
 
 void WorkerDataplane::announce(PortId port, MacAddr source) {
@@ -313,8 +382,18 @@ RingPositions WorkerDataplane::disconnect_guest(PortId port) {
   end_loan(record);
   record.guest->forget_fault();
   const auto positions = record.queues->positions();
+  record.receivers.stop(positions);
   record.queues.reset();
   return positions;
+}
+
+void WorkerDataplane::give_up_guest(PortId port) {
+  guest(port).give_up();
+  workers_->wake();
+}
+
+void WorkerDataplane::set_buffer(PortId port, const BufferConfig& config) {
+  guest(port).buffer().configure(config);
 }
 
 void WorkerDataplane::end_loan(const PortRecord& record) {
@@ -436,6 +515,7 @@ std::vector<WorkerStats> WorkerDataplane::worker_stats() const {
 PortCounters WorkerDataplane::counters(PortId port) const {
   const PortRecord& record = find(port);
   PortCounters result = record.port->counters();
+  if (record.guest != nullptr) result.buffered = record.guest->buffer().frames();
   if (record.uplink != nullptr) {
     result.drops[static_cast<std::size_t>(DropReason::kernel_ring_full)] = record.uplink->kernel_drops();
   }

@@ -9,6 +9,7 @@
 // Errors  Result: what the world does wrong. Broken promises of the caller (unknown PortId) are assertions.
 #pragma once
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -113,14 +114,46 @@ struct Traffic {
   std::uint64_t bytes = 0;  // layer 2 bytes without FCS and without the tag of the frame's VLAN
 };
 
-// Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + sum of drops, when nothing is on
-// its way.
+// What waits for a guest that takes no frames for a moment, and how much may.
+struct BufferConfig {
+  std::uint64_t limit_bytes = 0;  // of frames; 0: nothing waits
+  bool grows = false;  // starts with 1 MiB, or limit_bytes if that is less, and grows to limit_bytes on demand
+  std::chrono::nanoseconds max_age{0};  // of a frame when the guest could take it: older ones are dropped; 0: none is
+};
+struct BufferWaits {
+  std::uint64_t frames = 0;  // that waited, and do no longer
+  std::uint64_t p50_ns = 0;
+  std::uint64_t p99_ns = 0;
+  std::uint64_t max_ns = 0;
+};
+// A stall lasts from the first frame that has to wait until none waits.
+struct BufferStall {
+  std::uint64_t length_ns = 0;
+  std::uint64_t frames = 0;        // that came in it
+  std::uint64_t demand_bytes = 0;  // a buffer of so many would have held them all
+};
+struct BufferState {
+  std::uint64_t limit_bytes = 0;      // now
+  std::uint64_t limit_max_bytes = 0;  // that a growing one may reach; else limit_bytes
+  std::uint64_t used_bytes = 0;
+  std::uint64_t peak_bytes = 0;
+  std::uint64_t frames = 0;  // that wait now
+  BufferWaits waits;
+  std::uint64_t stalls = 0;  // the one that lasts included
+  std::uint64_t longest_stall_ns = 0;
+  std::uint64_t stalled_since_ns = 0;  // monotonic clock; 0: no stall now
+  BufferStall worst_stall;             // the one with the largest demand, of those that are over
+};
+
+// Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + buffered + sum of drops, when
+// nothing is on its way.
 // kernel_ring_full is outside of it: those frames were never seen.
 struct PortCounters {
   Traffic ingress;                 // into the switch: from the guest, the host or the wire, dropped frames included
   Traffic egress;                  // out of the switch
   std::uint64_t flood_copies = 0;  // deliveries beyond the first, of frames that came in here
   std::uint64_t cut_frames = 0;    // frames beyond the first of each large piece that was cut to leave here
+  std::uint64_t buffered = 0;      // frames that wait in the vnic's buffer now
   std::array<std::uint64_t, drop_reason_count> drops{};
   std::optional<MacAddr> refused_source;  // of the last frame that was dropped as source_mac
 };
@@ -136,6 +169,13 @@ struct LearnedAddress {
   MacAddr mac;
   PortId port{};
   std::uint32_t age_s = 0;  // since it was last heard of
+};
+
+// Of all vnics' buffers together. Memory is used a page at a time, and counted here in blocks of 64 KiB.
+struct BufferUse {
+  std::uint64_t limit_bytes = 0;
+  std::uint64_t used_bytes = 0;
+  bool to_release = false;  // there is memory that no frame needs; event_fd() told
 };
 
 // ---- Layout ---------------------------------------------------------------------------------------------------------
@@ -179,6 +219,8 @@ struct DataplaneConfig {
   bool always_poll = false;           // workers never sleep
   // Whose the host interfaces are, unique on the host: the state directory. Empty: nobody's, none is ever removed.
   std::string owner = {};
+  // For frames that wait in the buffers of all vnics. Memory that no frame needs goes back to the kernel.
+  std::uint64_t buffer_limit_bytes = std::uint64_t{256} << 20;
   // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
   // file a guest port that had such rings, named like its vnic. Beside it, with a `+` in front, an empty one while a guest
   // is connected: whoever starts after a crash expects it. Empty: nothing is kept, such a ring stands still after a crash,
@@ -234,8 +276,22 @@ class Dataplane {
   // announcements_max of them wait; more are left out.
   virtual void announce(PortId port, MacAddr source) = 0;
   // Stops all rings; from its return on nothing of the link is touched. Gives each ring's position, and zeros if the
-  // port was not connected.
+  // port was not connected. Frames that come for the guest from then on wait in its buffer, if it received before. They are
+  // its own if it comes back with the same receive rings, where they stood: if it was paused, or only its connection was
+  // lost. If anybody else comes they are dropped (buffer_reset) first.
   virtual RingPositions disconnect_guest(PortId port) = 0;
+  // Frames do not wait any longer for a guest that is not connected: those that do are dropped (buffer_reset), and those
+  // that come, as not_connected.
+  virtual void give_up_guest(PortId port) = 0;
+
+  // Of a guest port: how much may wait for it. Whatever waits stays.
+  virtual void set_buffer(PortId port, const BufferConfig& config) = 0;
+  [[nodiscard]] virtual BufferState buffer_state(PortId port) const = 0;
+  // For all buffers together. A limit below what is used takes nothing away. Errors: invalid (too large), no_resource.
+  [[nodiscard]] virtual Result<void> set_buffer_limit(std::uint64_t bytes) = 0;
+  [[nodiscard]] virtual BufferUse buffer_use() const = 0;
+  // After buffer_use().to_release: gives memory that no frame needs any more back to the kernel.
+  virtual void release_buffers() = 0;
 
   // Hands a port of the layout over to worker `worker`, less than worker_stats().size(): no frame is lost or overtaken.
   virtual void move_port(PortId port, unsigned worker) = 0;
@@ -252,8 +308,8 @@ class Dataplane {
   // Nothing for a port that DPDK does not drive.
   [[nodiscard]] virtual std::optional<DeviceState> device_state(PortId port) const = 0;
   [[nodiscard]] virtual std::vector<WorkerStats> worker_stats() const = 0;
-  // Becomes readable when some port's fault(), or the carrier in its device_state(), changed. Read eight bytes from it to
-  // reset it.
+  // Becomes readable when some port's fault(), the carrier in its device_state(), or buffer_use().to_release changed. Read
+  // eight bytes from it to reset it.
   [[nodiscard]] virtual int event_fd() const = 0;
 };
 

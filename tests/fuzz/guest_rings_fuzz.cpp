@@ -11,6 +11,7 @@
 #include "dataplane/virtqueue/guest_queues.h"
 #include "tests/support/every_mode.h"
 #include "tests/support/guest_driver.h"
+#include "tests/support/put.h"
 
 using namespace patchbay;
 using namespace patchbay::dataplane;
@@ -79,7 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::span frames(burst.frames.data(), count);
     on.decide(frames, static_cast<forwarding::PortIndex>(port));
     for (const Frame& frame : frames) {
-      if (frame.action != Action::drop) static_cast<void>((*queues)->put(frame));
+      if (frame.action != Action::drop) static_cast<void>(test::put(**queues, frame));
     }
     (*queues)->give_back(count);
     (*queues)->publish(calls);

@@ -86,6 +86,22 @@ class FakeDataplane final : public dataplane::Dataplane {
   }
   void announce(PortId, MacAddr) override {}
   dataplane::RingPositions disconnect_guest(PortId) override { return {}; }
+  void give_up_guest(PortId) override {}
+  std::map<std::string, dataplane::BufferConfig> buffers;  // by name
+  dataplane::BufferUse use;
+  void set_buffer(PortId port, const dataplane::BufferConfig& config) override { buffers[names_.at(port)] = config; }
+  [[nodiscard]] dataplane::BufferState buffer_state(PortId port) const override {
+    const auto found = buffers.find(names_.at(port));
+    dataplane::BufferState state;
+    if (found != buffers.end()) state.limit_bytes = state.limit_max_bytes = found->second.limit_bytes;
+    return state;
+  }
+  Result<void> set_buffer_limit(std::uint64_t bytes) override {
+    use.limit_bytes = bytes;
+    return record(fmt::format("buffer_limit {}", bytes));
+  }
+  [[nodiscard]] dataplane::BufferUse buffer_use() const override { return use; }
+  void release_buffers() override { use.to_release = false; }
 
   // "publish sw1[eth1 1500: vm1/101 vm2/-]"
   void publish(const dataplane::Layout& published) override {

@@ -87,6 +87,12 @@ class RecordingDataplane final : public dataplane::Dataplane {
 
   void announce(PortId, MacAddr source) override { note("announce " + source.to_string()); }
 
+  void give_up_guest(PortId) override { note("give up"); }
+  void set_buffer(PortId, const dataplane::BufferConfig&) override {}
+  [[nodiscard]] dataplane::BufferState buffer_state(PortId) const override { return {}; }
+  Result<void> set_buffer_limit(std::uint64_t) override { return {}; }
+  [[nodiscard]] dataplane::BufferUse buffer_use() const override { return {}; }
+  void release_buffers() override {}
   dataplane::RingPositions disconnect_guest(PortId port) override {
     note("disconnect");
     const auto found = links.find(raw(port));

@@ -150,6 +150,7 @@ void Executor::step(const CloseUplink& close) {
 void Executor::step(const OpenGuestPort& open) {
   const auto port = dataplane_.open_guest_port(open.vnic);
   if (!port) return note_failure(ObjectKind::guest, open.vnic, port.error());
+  dataplane_.set_buffer(*port, {.limit_bytes = 1 << 20});
   guests_[open.vnic].port = *port;
   actual_.guests[open.vnic] = std::nullopt;
 }

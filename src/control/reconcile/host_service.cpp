@@ -70,7 +70,8 @@ HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& da
       offloads_(store, nics),
       executor_(dataplane, sharing, offloads_, std::move(make_endpoint), config_.socket_group),
       faults_(loop),
-      retry_(loop) {}
+      retry_(loop),
+      release_(loop) {}
 
 HostService::~HostService() {
   nics_.on_change(nullptr);
@@ -442,7 +443,19 @@ void HostService::wait_for_faults() {
       spdlog::error("event descriptor of the data plane: {}", system_error("read", errno).message);
     }
     if (executor_.take_faults()) reconcile();
+    if (dataplane_.buffer_use().to_release) release_buffers_later();
     wait_for_faults();
+  });
+}
+
+// Not at once: a guest that stalls often would get its memory anew each time.
+void HostService::release_buffers_later() {
+  if (std::exchange(release_armed_, true)) return;
+  release_.expires_after(config_.release_after);
+  release_.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;  // being destroyed
+    release_armed_ = false;
+    dataplane_.release_buffers();
   });
 }
 

@@ -32,7 +32,8 @@ struct HostServiceConfig {
   std::string run_dir;                                      // exists; vhost sockets appear in its directory vhost
   std::optional<unsigned> socket_group;                     // group id that may use those sockets
   std::optional<std::array<std::uint8_t, 4>> host_address;  // for the MAC pool, if this state was never used
-  std::chrono::milliseconds retry_after = std::chrono::seconds(2);  // what failed to open
+  std::chrono::milliseconds retry_after = std::chrono::seconds(2);    // what failed to open
+  std::chrono::milliseconds release_after = std::chrono::seconds(5);  // memory of buffers that nothing waits in
 };
 
 class HostService final : public Service {
@@ -112,6 +113,7 @@ class HostService final : public Service {
   void reconcile();
   void wait_for_faults();
   void retry_later();
+  void release_buffers_later();
 
   [[nodiscard]] bool is_host_vnic(const std::string& interface) const;
   [[nodiscard]] SwitchView view_of(const model::Switch& on, std::vector<std::string> vnics) const;
@@ -136,6 +138,8 @@ class HostService final : public Service {
   boost::asio::posix::stream_descriptor faults_;
   boost::asio::steady_timer retry_;
   bool retry_armed_ = false;
+  boost::asio::steady_timer release_;
+  bool release_armed_ = false;
 };
 
 }  // namespace patchbay::reconcile

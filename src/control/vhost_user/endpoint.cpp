@@ -67,6 +67,7 @@ class Core : public std::enable_shared_from_this<Core> {
         queues_(config_.queues),
         listener_(loop),
         timer_(loop),
+        give_up_(loop),
         log_(config_.vnic) {
     status_.reason = waiting_for("");
   }
@@ -89,6 +90,8 @@ class Core : public std::enable_shared_from_this<Core> {
   void stop() {
     end_session();
     timer_.cancel();
+    give_up_.cancel();
+    dataplane_.give_up_guest(config_.port);
     if (listener_.is_open()) static_cast<void>(listener_.release());
     if (socket_) budget_->closer.close(socket_->take_fd());  // whoever waits to be accepted may have sent descriptors
     socket_.reset();
@@ -260,6 +263,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   void set_status(State state, std::string reason) {
     if (status_.state == state && status_.reason == reason) return;
+    if (status_.state != state) note_presence(status_.state, state);
     status_.state = state;
     status_.reason = std::move(reason);
     // Posted, so that `changed` may do anything, delete the endpoint included; and changes of one turn come as one.
@@ -270,6 +274,22 @@ class Core : public std::enable_shared_from_this<Core> {
       self->notice_pending_ = false;
       if (const auto changed = self->changed_) changed();
     });
+  }
+
+  // Frames wait for a guest that stopped, but not for ever, and not for one that broke the rules.
+  void note_presence(State from, State to) {
+    if (to == State::connected) {
+      give_up_.cancel();
+    } else if (to == State::failed) {
+      give_up_.cancel();
+      dataplane_.give_up_guest(config_.port);
+    } else if (from == State::connected) {
+      give_up_.expires_after(config_.may_return);
+      give_up_.async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+        const auto self = weak.lock();
+        if (self && !error) self->dataplane_.give_up_guest(self->config_.port);
+      });
+    }
   }
 
   asio::io_context& loop_;
@@ -287,6 +307,7 @@ class Core : public std::enable_shared_from_this<Core> {
   asio::steady_timer timer_;                 // listen: pause before the next accept; connect: before the next try
   TokenBucket accepts_{accepts_per_second, accepts_burst, Clock::now()};
   milliseconds retry_ = retry_ms_min;
+  asio::steady_timer give_up_;  // a guest that stopped
 
   TokenBucket announcements_{announcements_per_second, announcements_burst, Clock::now()};
   std::optional<Session> session_;

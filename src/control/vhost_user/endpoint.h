@@ -11,6 +11,7 @@
 // Source  QEMU, docs/interop/vhost-user.rst; VIRTIO 1.2, section 5.1.
 #pragma once
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -36,6 +37,9 @@ struct EndpointConfig {
   std::optional<unsigned> socket_group;  // Role::listen: group id that may connect besides us; nothing: our own group
   std::uint16_t mtu = 1500;              // of the switch, layer 3 bytes; see set_mtu()
   std::uint16_t queues = 1;              // queue pairs that a guest may use, 1 to dataplane::queue_pairs_max
+  // So long after a guest that was connected stopped, or its front-end went, it may come back and find the frames that waited
+  // for it meanwhile.
+  std::chrono::milliseconds may_return = std::chrono::seconds(30);
 };
 
 struct EndpointStatus {

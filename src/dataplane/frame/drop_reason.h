@@ -21,7 +21,9 @@ enum class DropReason : std::uint8_t {
   kernel_queue_full,    // a piece larger than a slot of the packet ring, for which the kernel had no room beside it
   kernel_ring_full,     // the kernel, or the NIC itself, had no room in its receive ring (counted there)
   // Counted at the port that the frame should have left through:
-  buffer_full,     // the guest offered no receive buffer and the vnic's buffer is full
+  buffer_full,     // the guest offered no receive buffer, and the vnic's buffer or the memory for all of them is full
+  buffer_expired,  // waited in the vnic's buffer for longer than it may
+  buffer_reset,    // waited in the vnic's buffer when the guest reset its device, or went away for too long
   guest_buffer,    // the guest's receive buffers are malformed or too small for the frame
   not_connected,   // nobody is at the other end: no guest, interface down, no carrier
   uplink_refused,  // the kernel did not take the frame: queue discipline full, or larger than the NIC takes
@@ -33,8 +35,8 @@ inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropRe
   constexpr const char* names[drop_reason_count] = {
       "bad_descriptor",   "frame_too_short",   "oversize",         "source_multicast", "source_mac",
       "vlan_not_allowed", "reserved_address",  "no_destination",   "same_port",        "offload_unsupported",
-      "bad_offload",      "kernel_queue_full", "kernel_ring_full", "buffer_full",      "guest_buffer",
-      "not_connected",    "uplink_refused"};
+      "bad_offload",      "kernel_queue_full", "kernel_ring_full", "buffer_full",      "buffer_expired",
+      "buffer_reset",     "guest_buffer",      "not_connected",    "uplink_refused"};
   return names[static_cast<std::size_t>(reason)];
 }
 

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "dataplane/virtqueue/flow.h"
+
 namespace patchbay::dataplane {
 namespace {
 
@@ -57,9 +59,8 @@ bool GuestPort::is_patient() noexcept {
 
 Kicks Kicks::of(const GuestLink& link) noexcept {
   Kicks kicks;
-  for (std::size_t pair = 0; pair < queue_pairs_max; ++pair) {
-    const Vring& ring = link.rings[2 * pair + 1];
-    kicks.fds_[pair] = ring.enabled ? ring.kick_fd : -1;
+  for (std::size_t i = 0; i < guest_rings_max; ++i) {
+    kicks.fds_[i] = link.rings[i].enabled ? link.rings[i].kick_fd : -1;
   }
   return kicks;
 }
@@ -88,7 +89,7 @@ bool GuestPort::connect(GuestQueues* queues, const Kicks& kicks) noexcept {
   if (!watch_kicks(kicks, {})) return false;
   kicks_ = kicks;
   begin_patience();
-  queues_.store(queues, std::memory_order_release);
+  use(queues);
   note_arrival();
   return true;
 }
@@ -115,9 +116,21 @@ void GuestPort::take_offered() noexcept {
   } else {
     next->catch_up();
   }
-  queues_.store(next, std::memory_order_release);
+  use(next);
   offered_.store(nullptr, std::memory_order_release);
   offered_.notify_one();
+}
+
+void GuestPort::use(GuestQueues* queues) noexcept {
+  if (const std::uint8_t pairs = queues->receiving_pairs(); pairs != 0) {
+    receiving_pairs_.store(pairs, std::memory_order_relaxed);
+  }
+  queues_.store(queues, std::memory_order_release);
+}
+
+void GuestPort::give_up() noexcept {
+  receiving_pairs_.store(0, std::memory_order_relaxed);
+  forget_waiting();
 }
 
 GuestQueues* GuestPort::disconnect() noexcept {
@@ -215,18 +228,70 @@ void GuestPort::complete(std::size_t count) noexcept {
   receiving_ = nullptr;
 }
 
+inline void GuestPort::forget_if_told() noexcept {
+  if (forget_.load(std::memory_order_acquire)) [[unlikely]]
+    forget();
+}
+
+void GuestPort::count(const Puts& puts) noexcept {
+  count_egress(puts.bytes, puts.delivered);
+  if (puts.bad_buffer != 0) count_drop(DropReason::guest_buffer, puts.bad_buffer);
+}
+
 std::size_t GuestPort::send(std::span<const Frame> frames) noexcept {
   GuestQueues* const queues = usable();
+  forget_if_told();  // after that: told before those queues came
   if (queues == nullptr || !queues->receives()) {
-    count_drop(DropReason::not_connected, frames.size());
+    put_aside(frames);
     return frames.size();
   }
-  const Puts puts = queues->put(frames);
-  count_egress(puts.bytes, puts.delivered);
+  const Puts puts = queues->put(frames, waiting_);
+  count(puts);
   if (puts.ring_full != 0) count_drop(DropReason::buffer_full, puts.ring_full);
-  if (puts.bad_buffer != 0) count_drop(DropReason::guest_buffer, puts.bad_buffer);
   touched_ = queues;
+  note_waiting();
   return frames.size();
+}
+
+// ---- Frames that wait -----------------------------------------------------------------------------------------------
+
+void GuestPort::note_waiting() noexcept {
+  const bool holds = !waiting_.empty();
+  if (holds == holds_frames) return;
+  holds_frames = holds;
+  if (!holds && pool_ != nullptr && pool_->ask_for_release()) tell_control();
+}
+
+void GuestPort::put_aside(std::span<const Frame> frames) noexcept {
+  const std::uint8_t pairs = receiving_pairs_.load(std::memory_order_relaxed);
+  if (pairs == 0 || !waiting_.keeps_any() || fault() != PortFault::none) {
+    return count_drop(DropReason::not_connected, frames.size());
+  }
+  const auto now = static_cast<std::uint64_t>(now_ns());
+  for (const Frame& frame : frames) {
+    if (waiting_.keep(pair_of(frame, pairs), {&frame, 1}, now) == 0) count_drop(DropReason::buffer_full);
+  }
+  note_waiting();
+}
+
+void GuestPort::forget() noexcept {
+  forget_.store(false, std::memory_order_relaxed);
+  const std::size_t forgotten = waiting_.clear(static_cast<std::uint64_t>(now_ns()));
+  if (forgotten != 0) count_drop(DropReason::buffer_reset, forgotten);
+  note_waiting();
+}
+
+std::size_t GuestPort::drain() noexcept {
+  GuestQueues* const queues = usable();
+  forget_if_told();
+  if (queues == nullptr || !queues->receives()) return 0;
+  std::size_t too_old = 0;
+  const Puts puts = queues->drain(waiting_, too_old);
+  count(puts);
+  if (too_old != 0) count_drop(DropReason::buffer_expired, too_old);
+  touched_ = queues;
+  note_waiting();
+  return puts.delivered + puts.bad_buffer + too_old;
 }
 
 // The queues of this pass: they can be taken away from the worker until it ends, but not become others.
@@ -259,11 +324,16 @@ void GuestPort::notify(CallSignal& calls) noexcept {
 bool GuestPort::prepare_sleep() noexcept {
   if (announcements_.load(std::memory_order_acquire) >= announcement_one) return true;
   GuestQueues* const queues = usable();
-  return queues != nullptr && (queues->enable_kicks() || queues->greeting_due());
+  if (queues == nullptr) return false;
+  const bool has_room = holds_frames && queues->receives() && queues->enable_room_kicks(waiting_);
+  return queues->enable_kicks() || has_room || queues->greeting_due();
 }
 
 void GuestPort::woke() noexcept {
-  if (GuestQueues* const queues = usable()) queues->disable_kicks();
+  GuestQueues* const queues = usable();
+  if (queues == nullptr) return;
+  queues->disable_kicks();
+  if (holds_frames) queues->disable_room_kicks();
 }
 
 }  // namespace patchbay::dataplane

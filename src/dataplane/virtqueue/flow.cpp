@@ -1,5 +1,7 @@
 #include "dataplane/virtqueue/flow.h"
 
+#include <bit>
+
 #include <cstring>
 #include <span>
 
@@ -57,6 +59,13 @@ std::uint32_t flow_of(const Frame& frame) noexcept {
     mixer.add_from<std::uint32_t>(head + headers->transport);
   }
   return mixer.get();
+}
+
+std::size_t pair_of(const Frame& frame, std::uint8_t pairs) noexcept {
+  const auto count = static_cast<std::size_t>(std::popcount(pairs));
+  unsigned left = pairs;
+  for (std::size_t share = count < 2 ? 0 : share_of(flow_of(frame), count); share != 0; --share) left &= left - 1;
+  return static_cast<std::size_t>(std::countr_zero(left));
 }
 
 }  // namespace patchbay::dataplane

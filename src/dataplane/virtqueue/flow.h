@@ -21,4 +21,7 @@ namespace patchbay::dataplane {
   return static_cast<std::size_t>((std::uint64_t{flow} * count) >> 32);
 }
 
+// The pair, of those in `pairs` (a bit for each, not 0), that a frame goes to.
+[[nodiscard]] std::size_t pair_of(const Frame& frame, std::uint8_t pairs) noexcept;
+
 }  // namespace patchbay::dataplane

@@ -1,6 +1,7 @@
 #include "dataplane/virtqueue/guest_queues.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "dataplane/virtqueue/flow.h"
@@ -13,6 +14,10 @@ void add(Puts& sum, const Puts& more) noexcept {
   sum.bytes += more.bytes;
   sum.ring_full += more.ring_full;
   sum.bad_buffer += more.bad_buffer;
+}
+
+std::uint64_t monotonic_ns() noexcept {
+  return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
 }  // namespace
@@ -90,13 +95,57 @@ void GuestQueues::give_back_in_turn(std::size_t count) noexcept {
   if (count < taken_count_) turn_ = taken_turn_;  // the first of them may be a piece that has left in part
 }
 
-Put GuestQueues::put(const Frame& frame) noexcept {
-  const Puts puts = put({&frame, 1});
-  if (puts.delivered != 0) return Put::delivered;
-  return puts.bad_buffer != 0 ? Put::bad_buffer : Put::ring_full;
+Puts GuestQueues::keep(std::size_t pair, Puts puts, std::span<const Frame> frames, VnicBuffer& waiting) noexcept {
+  puts.ring_full -= waiting.keep(pair, frames.last(puts.ring_full), monotonic_ns());
+  return puts;
 }
 
-Puts GuestQueues::put_by_flow(std::span<const Frame> frames) noexcept {
+Puts GuestQueues::put_to(std::size_t at, std::span<const Frame> frames, VnicBuffer& waiting) noexcept {
+  touch(at);
+  const Puts puts = waiting.empty(at) ? pair(at).put(frames) : Puts{.ring_full = frames.size()};
+  return puts.ring_full == 0 ? puts : keep(at, puts, frames, waiting);
+}
+
+std::size_t GuestQueues::ring_for(std::size_t at) const noexcept {
+  return !several() ? 0 : pair(at).receives() ? at : receiving_[0];
+}
+
+std::uint8_t GuestQueues::receiving_pairs() const noexcept {
+  unsigned pairs = 0;
+  for (std::size_t i = 0; i < receiving_count_; ++i) pairs |= 1U << receiving_[i];
+  return static_cast<std::uint8_t>(pairs);
+}
+
+Puts GuestQueues::drain(VnicBuffer& waiting, std::size_t& too_old) noexcept {
+  constexpr std::size_t bursts_max = 8;
+  Puts sum;
+  too_old = 0;
+  for (std::size_t at = 0; at < queue_pairs_max && !waiting.empty(); ++at) {
+    for (std::size_t burst = 0; burst < bursts_max && !waiting.empty(at); ++burst) {
+      const std::uint64_t now_ns = monotonic_ns();
+      std::size_t old = 0;
+      const auto frames = waiting.peek(at, now_ns, old);
+      too_old += old;
+      const std::size_t ring = ring_for(at);
+      touch(ring);
+      const Puts puts = pair(ring).put(frames);
+      waiting.pop(at, frames.size() - puts.ring_full, now_ns);
+      add(sum, puts);
+      if (puts.ring_full != 0) break;
+    }
+  }
+  return sum;
+}
+
+bool GuestQueues::enable_room_kicks(const VnicBuffer& waiting) noexcept {
+  bool work = false;
+  for (std::size_t at = 0; at < queue_pairs_max; ++at) {
+    if (!waiting.empty(at)) work = pair(ring_for(at)).enable_room_kicks() || work;
+  }
+  return work;
+}
+
+Puts GuestQueues::put_by_flow(std::span<const Frame> frames, VnicBuffer& waiting) noexcept {
   Puts puts;
   if (receiving_count_ == 0) {
     puts.ring_full = frames.size();
@@ -104,13 +153,13 @@ Puts GuestQueues::put_by_flow(std::span<const Frame> frames) noexcept {
   }
   while (!frames.empty()) {
     const auto part = frames.first(std::min(frames.size(), burst_max));
-    put_spread(part, puts);
+    put_spread(part, waiting, puts);
     frames = frames.subspan(part.size());
   }
   return puts;
 }
 
-void GuestQueues::put_spread(std::span<const Frame> frames, Puts& puts) noexcept {
+void GuestQueues::put_spread(std::span<const Frame> frames, VnicBuffer& waiting, Puts& puts) noexcept {
   std::array<std::uint8_t, burst_max> share;
   std::array<std::size_t, queue_pairs_max> counts{};
   for (std::size_t i = 0; i < frames.size(); ++i) {
@@ -120,13 +169,12 @@ void GuestQueues::put_spread(std::span<const Frame> frames, Puts& puts) noexcept
   }
   for (std::size_t to = 0; to < receiving_count_; ++to) {
     if (counts[to] == 0) continue;
-    touch(receiving_[to]);
-    if (counts[to] == frames.size()) return add(puts, pair(receiving_[to]).put(frames));
+    if (counts[to] == frames.size()) return add(puts, put_to(receiving_[to], frames, waiting));
     std::size_t count = 0;
     for (std::size_t i = 0; i < frames.size(); ++i) {
       if (share[i] == to) more_->sorted[count++] = frames[i];
     }
-    add(puts, pair(receiving_[to]).put(std::span(more_->sorted).first(count)));
+    add(puts, put_to(receiving_[to], std::span(more_->sorted).first(count), waiting));
   }
 }
 

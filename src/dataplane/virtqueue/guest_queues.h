@@ -4,6 +4,7 @@
 //         comes again first. What goes to it is spread over the pairs whose receive ring runs, by flow (flow.h), so that
 //         the frames of a flow stay in one ring, in order. Which pairs run never changes here: when the guest switches one
 //         on or off it gets new queues, and flows may move to another ring at that moment.
+//         What a receive ring has no room for waits in the vnic's buffer, in order, and goes first when there is room.
 //         A guest with one pair pays nothing for the others: everything goes straight to the first.
 // Limits  queue_pairs_max pairs. Uplinks hold back the whole vnic, not a queue of it.
 // Threads The worker that owns the vnic.
@@ -14,6 +15,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "dataplane/buffer/vnic_buffer.h"
 #include "dataplane/virtqueue/queue_pair.h"
 
 namespace patchbay::dataplane {
@@ -39,10 +41,15 @@ class GuestQueues {
     return any;
   }
   [[nodiscard]] Offloads takes() const noexcept { return first_.takes(); }
-  [[nodiscard]] Puts put(std::span<const Frame> frames) noexcept {
-    return several() ? put_by_flow(frames) : first_.put(frames);
+  // What the ring of its pair has no room for, and what follows it there, goes to `waiting`; Puts::ring_full counts those
+  // that found no room there either.
+  [[nodiscard]] Puts put(std::span<const Frame> frames, VnicBuffer& waiting) noexcept {
+    if (several()) return put_by_flow(frames, waiting);
+    const Puts puts = waiting.empty() ? first_.put(frames) : Puts{.ring_full = frames.size()};
+    return puts.ring_full == 0 ? puts : keep(0, puts, frames, waiting);
   }
-  [[nodiscard]] Put put(const Frame& frame) noexcept;
+  // Frames of `waiting` for which there is room now, some bursts of each pair; `too_old`: those that were dropped instead.
+  [[nodiscard]] Puts drain(VnicBuffer& waiting, std::size_t& too_old) noexcept;
   void show_deliveries() noexcept {
     each_touched([](QueuePair& pair) { pair.show_deliveries(); });
   }
@@ -72,10 +79,17 @@ class GuestQueues {
   void disable_kicks() noexcept {
     each_running([](QueuePair& pair) { pair.disable_kicks(); });
   }
+  // The same for receive rings whose frames wait in `waiting`. True: there is more room than they found.
+  [[nodiscard]] bool enable_room_kicks(const VnicBuffer& waiting) noexcept;
+  void disable_room_kicks() noexcept {
+    each_running([](QueuePair& pair) { pair.disable_room_kicks(); });
+  }
   [[nodiscard]] bool broken() const noexcept;
   [[nodiscard]] bool memory_lost() const noexcept { return first_.memory_lost(); }
   // A ring that put() writes to is there.
   [[nodiscard]] bool receives() const noexcept { return several() ? receiving_count_ != 0 : first_.receives(); }
+  // Pairs with such a ring, a bit for each.
+  [[nodiscard]] std::uint8_t receiving_pairs() const noexcept;
   [[nodiscard]] RingPositions positions() const noexcept;
 
  private:
@@ -103,9 +117,15 @@ class GuestQueues {
   void touch(std::size_t i) noexcept { touched_ = static_cast<PairMask>(touched_ | 1U << i); }
   [[nodiscard]] std::size_t take_in_turn(Burst& burst) noexcept;
   void give_back_in_turn(std::size_t count) noexcept;
-  [[nodiscard]] Puts put_by_flow(std::span<const Frame> frames) noexcept;
+  // The last frames of `frames`, which `puts` says did not fit.
+  [[nodiscard]] static Puts keep(std::size_t pair, Puts puts, std::span<const Frame> frames,
+                                 VnicBuffer& waiting) noexcept;
+  [[nodiscard]] Puts put_to(std::size_t pair, std::span<const Frame> frames, VnicBuffer& waiting) noexcept;
+  [[nodiscard]] Puts put_by_flow(std::span<const Frame> frames, VnicBuffer& waiting) noexcept;
   // At most burst_max frames.
-  void put_spread(std::span<const Frame> frames, Puts& puts) noexcept;
+  void put_spread(std::span<const Frame> frames, VnicBuffer& waiting, Puts& puts) noexcept;
+  // Whose ring what waits for `pair` goes to: its own, if that runs.
+  [[nodiscard]] std::size_t ring_for(std::size_t pair) const noexcept;
 
   // What a guest with one pair does without.
   struct More {

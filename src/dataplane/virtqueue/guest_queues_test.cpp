@@ -7,6 +7,7 @@
 
 #include "tests/support/frames.h"
 #include "tests/support/guest_driver.h"
+#include "tests/support/put.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -127,7 +128,7 @@ TEST_P(AnyRing, goes_round_and_round_whatever_its_size) {
       ASSERT_EQ(guest.queues->take(guest.burst), 1U) << i;
       ASSERT_EQ(guest.text(guest.burst.frames[0]), bytes) << i;
       guest.queues->give_back(1);
-      ASSERT_EQ(guest.queues->put(frame_over(bytes)), Put::delivered) << i;
+      ASSERT_EQ(test::put(*guest.queues, frame_over(bytes)), Put::delivered) << i;
       guest.queues->publish(guest.calls);
       ASSERT_EQ(guest.driver.reap(tx)->id, i % size) << i;
       ASSERT_EQ(guest.driver.receive(), bytes) << i;
@@ -143,10 +144,11 @@ TEST_P(AnyRing, fills_to_the_last_buffer_and_no_further) {
   guest.driver.offer_all_buffers();
   std::string bytes = frame_of(50);
   const Frame frame = frame_over(bytes);
-  for (std::uint16_t i = 0; i < GuestDriver::ring_size; ++i) ASSERT_EQ(guest.queues->put(frame), Put::delivered) << i;
-  EXPECT_EQ(guest.queues->put(frame), Put::ring_full);
+  for (std::uint16_t i = 0; i < GuestDriver::ring_size; ++i)
+    ASSERT_EQ(test::put(*guest.queues, frame), Put::delivered) << i;
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::ring_full);
   guest.queues->publish(guest.calls);
-  EXPECT_EQ(guest.queues->put(frame), Put::ring_full);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::ring_full);
   for (std::uint16_t i = 0; i < GuestDriver::ring_size; ++i) ASSERT_EQ(guest.driver.receive(), bytes) << i;
   EXPECT_FALSE(guest.driver.receive());
   EXPECT_FALSE(guest.queues->broken());
@@ -160,7 +162,7 @@ TEST_P(AnyRing, puts_the_largest_frame_into_chains_and_merges_them) {
     const GuestDriver::Piece pieces[] = {{at, 1000, desc_f_write}, {at + 1000, 1100, desc_f_write}};
     guest.driver.offer_chain(rx, i, pieces);
   }
-  ASSERT_EQ(guest.queues->put(frame_over(bytes)), Put::delivered);
+  ASSERT_EQ(test::put(*guest.queues, frame_over(bytes)), Put::delivered);
   EXPECT_FALSE(guest.driver.receive()) << "not shown yet";
   guest.queues->publish(guest.calls);
   EXPECT_EQ(guest.driver.receive(), bytes);
@@ -193,7 +195,7 @@ TEST_P(AnyRing, puts_frames_into_as_many_buffers_as_they_need) {
     frame.size = static_cast<std::uint32_t>(bytes.size());
     frame.rest = &rest;
     frame.rest_count = rest.size == 0 ? 0 : 1;
-    ASSERT_EQ(guest.queues->put(frame), Put::delivered);
+    ASSERT_EQ(test::put(*guest.queues, frame), Put::delivered);
     guest.queues->publish(guest.calls);
     EXPECT_EQ(guest.driver.receive(), bytes) << payload;
   }
@@ -204,16 +206,16 @@ TEST_P(AnyRing, says_when_the_ring_is_full_and_when_buffers_are_too_small) {
   std::string bytes = frame_of(300);
   const Frame frame = frame_over(bytes);
   Guest guest(features());
-  EXPECT_EQ(guest.queues->put(frame), Put::ring_full);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::ring_full);
   guest.driver.offer_buffer(0, 200);
-  EXPECT_EQ(guest.queues->put(frame), Put::ring_full) << "needs a second buffer";
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::ring_full) << "needs a second buffer";
   guest.driver.offer_buffer(1, 200);
-  EXPECT_EQ(guest.queues->put(frame), Put::delivered);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::delivered);
 
   Guest single(virtio_f_version_1 | GetParam());  // without mergeable buffers
   single.driver.offer_buffer(0, 200);
   single.driver.offer_buffer(1, 2048);
-  EXPECT_EQ(single.queues->put(frame), Put::bad_buffer);
+  EXPECT_EQ(test::put(*single.queues, frame), Put::bad_buffer);
 }
 
 TEST_P(AnyRing, honours_the_guests_wish_to_be_called) {
@@ -224,10 +226,10 @@ TEST_P(AnyRing, honours_the_guests_wish_to_be_called) {
   guest.queues->publish(guest.calls);
   EXPECT_EQ(guest.driver.calls(rx), 1U) << "the greeting";
   guest.driver.ask_for_call(rx, 2);  // after the third
-  for (int i = 0; i < 2; ++i) ASSERT_EQ(guest.queues->put(frame), Put::delivered);
+  for (int i = 0; i < 2; ++i) ASSERT_EQ(test::put(*guest.queues, frame), Put::delivered);
   guest.queues->publish(guest.calls);
   EXPECT_EQ(guest.driver.calls(rx), 0U);
-  ASSERT_EQ(guest.queues->put(frame), Put::delivered);
+  ASSERT_EQ(test::put(*guest.queues, frame), Put::delivered);
   guest.queues->publish(guest.calls);
   EXPECT_EQ(guest.driver.calls(rx), 1U);
 }
@@ -412,9 +414,9 @@ TEST_P(AnyRing, returns_bad_receive_buffers_and_goes_on) {
   const GuestDriver::Piece read_only = {GuestDriver::guest_base, 2048, 0};
   guest.driver.offer_chain(rx, 6, {&read_only, 1});
   guest.driver.offer_buffer(7);
-  EXPECT_EQ(guest.queues->put(frame), Put::bad_buffer);
-  EXPECT_EQ(guest.queues->put(frame), Put::bad_buffer);
-  EXPECT_EQ(guest.queues->put(frame), Put::delivered);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::bad_buffer);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::bad_buffer);
+  EXPECT_EQ(test::put(*guest.queues, frame), Put::delivered);
   guest.queues->publish(guest.calls);
   EXPECT_EQ(guest.driver.reap(rx)->id, 5U);
   EXPECT_EQ(guest.driver.reap(rx)->id, 6U);
@@ -480,7 +482,7 @@ TEST(GuestQueues, random_rings_do_no_harm) {
         }
       }
       guest.queues->give_back(count);
-      static_cast<void>(guest.queues->put(frame));
+      static_cast<void>(test::put(*guest.queues, frame));
       guest.queues->publish(guest.calls);
     }
   }

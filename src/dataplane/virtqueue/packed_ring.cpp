@@ -369,12 +369,15 @@ bool PackedRing::call_wanted() noexcept {
   return back != 0 && back <= slots;
 }
 
-bool PackedRing::enable_kicks() noexcept {
-  if (broken_) return false;
+bool PackedRing::enable_kicks(ChainSpan known) noexcept {
+  if (broken_ || known.slots >= size_) return false;
+  PackedPosition place = next_;
+  place.advance(static_cast<std::uint16_t>(known.slots), size_);
   store<std::uint32_t>(device_event_,
-                       event_idx_ ? next_.raw() | event_desc << event_flags_shift : event_enable << event_flags_shift);
+                       event_idx_ ? place.raw() | event_desc << event_flags_shift : event_enable << event_flags_shift);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return available() != 0;
+  return known.slots == 0 ? available() != 0
+                          : is_offered(load_acquire<std::uint64_t>(word_of(place.index)), place.wrap);
 }
 
 void PackedRing::disable_kicks() noexcept {

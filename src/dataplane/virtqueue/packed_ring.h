@@ -67,12 +67,13 @@ class PackedRing {
   void push_used(ChainId id, std::uint32_t written) noexcept;
   void show() noexcept;
   [[nodiscard]] bool call_wanted() noexcept;
-  [[nodiscard]] bool enable_kicks() noexcept;
+  [[nodiscard]] bool enable_kicks(ChainSpan known = {}) noexcept;
   void disable_kicks() noexcept;
   void catch_up() noexcept;
   void take_over(const PackedRing& old) noexcept;
 
   [[nodiscard]] bool broken() const noexcept { return broken_; }
+  [[nodiscard]] std::uint16_t size() const noexcept { return size_; }
   // As GET_VRING_BASE answers it: the place of the next chain to take, and above it that of the next to give back.
   [[nodiscard]] std::uint32_t position() const noexcept {
     return shown_.raw() | static_cast<std::uint32_t>(shown_.raw()) << 16;

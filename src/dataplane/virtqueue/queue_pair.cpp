@@ -152,11 +152,28 @@ Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, Rin
 void QueuePair::catch_up() noexcept {
   to_guest_.take_over({});
   from_guest_.take_over({});
+  disable_room_kicks();
 }
 
 void QueuePair::take_over(const QueuePair& old) noexcept {
   to_guest_.take_over(old.to_guest_);
   from_guest_.take_over(old.from_guest_);
+  disable_room_kicks();
+}
+
+ChainSpan QueuePair::gathered() const noexcept {
+  ChainSpan span{.chains = static_cast<std::uint16_t>(chain_count_)};
+  for (std::size_t i = 0; i < chain_count_; ++i) span.slots += chains_[i].id.slots;
+  return span;
+}
+
+// A frame that the whole ring is too small for will never find room.
+Put QueuePair::no_more_chains(std::uint32_t ring_size) const noexcept {
+  return gathered().slots >= ring_size ? Put::bad_buffer : Put::ring_full;
+}
+
+bool QueuePair::enable_room_kicks() noexcept {
+  return to_guest_ && to_guest_.with([&](auto& ring) { return ring.enable_kicks(gathered()); });
 }
 
 void QueuePair::read_positions(std::uint32_t& to_guest, std::uint32_t& from_guest) const noexcept {
@@ -268,12 +285,12 @@ Put QueuePair::gather(Kind& ring, std::uint64_t needed) noexcept {
   const std::uint16_t available = ring.available();
   for (std::uint64_t room = 0; room < needed;) {
     if (chain_count_ != 0 && !mergeable_) return Put::bad_buffer;
-    if (chain_count_ == available) return Put::ring_full;
+    if (chain_count_ == available) return no_more_chains(ring.size());
     if (chain_count_ == chains_.size() || segment_count_ == segments_.size()) return Put::bad_buffer;
     Chain chain;
     const ChainStatus status = ring.read_chain(static_cast<std::uint16_t>(chain_count_), Access::device_writes,
                                                std::span(segments_).subspan(segment_count_), chain);
-    if (status == ChainStatus::broken || status == ChainStatus::none) return Put::ring_full;
+    if (status == ChainStatus::broken || status == ChainStatus::none) return no_more_chains(ring.size());
     if (status == ChainStatus::malformed || chain.size_bytes < header_size_) {
       // Returned empty, so that one bad buffer does not stand in the way of the good ones behind it for ever.
       if (chain_count_ == 0) ring.push_used(chain.id, 0);
@@ -299,7 +316,10 @@ Puts QueuePair::put_into(Kind& ring, std::span<const Frame> frames) noexcept {
     frames = frames.subspan(done);
     if (done == burst_max || frames.empty()) continue;
     const Put put = put_spread(ring, frames.front());
-    puts.ring_full += put == Put::ring_full ? 1 : 0;
+    if (put == Put::ring_full) {
+      puts.ring_full = frames.size();
+      return puts;
+    }
     puts.bad_buffer += put == Put::bad_buffer ? 1 : 0;
     if (put == Put::delivered) {
       ++puts.delivered;

@@ -32,8 +32,8 @@ enum class Put : std::uint8_t { delivered, ring_full, bad_buffer };
 // What became of a burst.
 struct Puts {
   std::size_t delivered = 0;
-  std::uint64_t bytes = 0;  // of those
-  std::size_t ring_full = 0;
+  std::uint64_t bytes = 0;    // of those
+  std::size_t ring_full = 0;  // the last ones
   std::size_t bad_buffer = 0;
 };
 
@@ -92,7 +92,8 @@ class QueuePair {
 
   // What the guest does by itself with frames that need it. put() must be given no frame that needs more.
   [[nodiscard]] Offloads takes() const noexcept { return takes_; }
-  // Writes `frames`, in order, into the guest's next receive buffers.
+  // Writes `frames`, in order, into the guest's next receive buffers. Puts::ring_full: after the first one that there is no
+  // room for none is tried.
   [[nodiscard]] Puts put(std::span<const Frame> frames) noexcept;
   // Show the guest what put() did, and what give_back() did. Returns last, after the deliveries to all guests: a frame
   // that its sender got back has been seen by its receiver, whenever we end.
@@ -114,6 +115,11 @@ class QueuePair {
   }
   void disable_kicks() noexcept {
     if (from_guest_) from_guest_.with([](auto& ring) { ring.disable_kicks(); });
+  }
+  // The same of the receive ring, after put() found it full: true if there is more room than it found.
+  [[nodiscard]] bool enable_room_kicks() noexcept;
+  void disable_room_kicks() noexcept {
+    if (to_guest_) to_guest_.with([](auto& ring) { ring.disable_kicks(); });
   }
 
   [[nodiscard]] bool broken() const noexcept { return is_broken(from_guest_) || is_broken(to_guest_); }
@@ -146,6 +152,9 @@ class QueuePair {
   // Receive chains for `needed` bytes, noted in segments_ and chains_.
   template <typename Kind>
   [[nodiscard]] Put gather(Kind& ring, std::uint64_t needed) noexcept;
+  // The chains that the last gather() noted; what it found if these are all there are.
+  [[nodiscard]] ChainSpan gathered() const noexcept;
+  [[nodiscard]] Put no_more_chains(std::uint32_t ring_size) const noexcept;
   void write_spread(const Frame& frame) noexcept;
   void write_whole(const Frame& frame, std::uint8_t* to) const noexcept;
 

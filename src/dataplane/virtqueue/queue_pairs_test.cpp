@@ -9,6 +9,7 @@
 #include "dataplane/virtqueue/guest_queues.h"
 #include "tests/support/frames.h"
 #include "tests/support/guest_driver.h"
+#include "tests/support/put.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -176,7 +177,7 @@ std::vector<std::string> numbered_frames(std::uint16_t flows, std::uint16_t coun
 Puts put_all(GuestQueues& queues, std::vector<std::string>& bytes) {
   std::vector<Frame> frames;
   for (std::string& each : bytes) frames.push_back(frame_over(each));
-  return queues.put(frames);
+  return test::put(queues, frames);
 }
 
 TEST_P(QueuePairs, every_flow_stays_in_one_pair_and_in_order) {

@@ -61,6 +61,12 @@ struct ChainId {
   std::uint16_t slots = 1;  // entries of the ring that the position moves on by
 };
 
+// Chains one behind the other, from the next one on.
+struct ChainSpan {
+  std::uint16_t chains = 0;
+  std::uint32_t slots = 0;
+};
+
 struct Chain {
   ChainId id;
   std::uint16_t segment_count = 0;  // none of size zero

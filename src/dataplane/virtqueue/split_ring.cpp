@@ -121,15 +121,16 @@ bool SplitRing::call_wanted() noexcept {
   return (load<std::uint16_t>(avail_) & avail_f_no_interrupt) == 0;
 }
 
-bool SplitRing::enable_kicks() noexcept {
+bool SplitRing::enable_kicks(ChainSpan known) noexcept {
   if (broken_) return false;
   if (event_idx_) {
-    store<std::uint16_t>(used_ + ring_header + std::size_t{size()} * used_entry, next_avail_);
+    store<std::uint16_t>(used_ + ring_header + std::size_t{size()} * used_entry,
+                         static_cast<std::uint16_t>(next_avail_ + known.chains));
   } else {
     store<std::uint16_t>(used_, 0);
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return available() != 0;
+  return available() > known.chains;
 }
 
 void SplitRing::disable_kicks() noexcept {

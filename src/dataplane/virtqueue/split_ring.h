@@ -61,8 +61,9 @@ class SplitRing {
   // its wish): the guest asked to be called for what was shown since this was last asked.
   [[nodiscard]] bool call_wanted() noexcept;
 
-  // Asks for a kick when the guest offers more. True: it already has, and there may be no kick for it.
-  [[nodiscard]] bool enable_kicks() noexcept;
+  // Asks for a kick when the guest offers more than what the next `known` chains are. True: it already has, and there may be
+  // no kick for it.
+  [[nodiscard]] bool enable_kicks(ChainSpan known = {}) noexcept;
   void disable_kicks() noexcept;
 
   // Before first use: goes on where the ring is by now. What stood there at create() may have moved on since, while
