@@ -7,6 +7,7 @@ from bench.machine import context_switches
 from lab import wirings
 
 WINDOW_S = 3.0
+WINDOWS_MAX = 10
 SWITCHES_A_SECOND = 10  # over all threads of the daemon; polling makes thousands
 
 
@@ -21,12 +22,15 @@ def test_workers_sleep_while_nothing_is_sent(net):
         assert net.guests["vm1"].ping(wirings.ADDRESSES[name])
     net.account()  # waits until nothing is on its way
     pid = net.daemon.process.pid
-    before = net.daemon.json("worker", "list")
-    # Not a wait for something to happen: the length of the time in which nothing may happen.
-    switches, seconds = context_switches(pid), cpu_seconds(pid)
-    time.sleep(WINDOW_S)
-    switches, seconds = context_switches(pid) - switches, cpu_seconds(pid) - seconds
-    after = net.daemon.json("worker", "list")
+    before, after = net.daemon.json("worker", "list"), None
+    for _ in range(WINDOWS_MAX):
+        # Not a wait for something to happen: the length of the time in which nothing may happen.
+        switches, seconds = context_switches(pid), cpu_seconds(pid)
+        time.sleep(WINDOW_S)
+        switches, seconds = context_switches(pid) - switches, cpu_seconds(pid) - seconds
+        before, after = after or before, net.daemon.json("worker", "list")
+        if [w["frames"] for w in before] == [w["frames"] for w in after]:
+            break  # else somebody did send: a guest that looks for routers does so for a while after its start
     assert switches < SWITCHES_A_SECOND * WINDOW_S
     assert seconds < 0.02 * WINDOW_S + 0.02  # two ticks of the kernel's clock are its resolution
     for old, new in zip(before, after):
