@@ -82,6 +82,28 @@ void check_worker(CLI::Option& option) {
   check_number(option, "a worker", "0 to 255", "auto");
 }
 
+void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose) {
+  to.add_option("--buffer", size,
+                "Bytes of frames that may wait for " + whose +
+                    ": 256K to 16M, auto (grows from 1M, to 16M or what auto:SIZE says), 0 for none, or default")
+      ->type_name("SIZE|auto|default");
+  to.add_option("--buffer-max-age", max_age,
+                "How long a frame may wait for " + whose + ", in milliseconds; none: as long as it must; or default")
+      ->type_name("MS|none|default")
+      ->check([](const std::string& text) {
+        if (text == "none" || text == "default" || whole_number(text)) return std::string();
+        return fmt::format("\"{}\" is not an age; give milliseconds, 1 to 3600000, none or default", text);
+      });
+}
+
+void put_buffer(Json& body, const std::string& size, const std::string& max_age) {
+  if (!size.empty()) body["buffer"] = size == "default" ? Json(nullptr) : Json(size);
+  if (max_age.empty()) return;
+  body["buffer_max_age_ms"] = max_age == "default" ? Json(nullptr)
+                              : max_age == "none"  ? Json(0)
+                                                   : number_or_text(max_age);
+}
+
 Json number_or_null(const std::string& text) {
   const auto number = whole_number(text);
   return number ? Json(*number) : Json(nullptr);

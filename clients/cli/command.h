@@ -56,7 +56,11 @@ void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
 void check_queues(CLI::Option& option);
-void check_worker(CLI::Option& option);  // or "auto"
+void check_worker(CLI::Option& option);
+// Options --buffer and --buffer-max-age; `whose` ends their descriptions.
+void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose);
+// What they say, if they were given.
+void put_buffer(Json& body, const std::string& size, const std::string& max_age);  // or "auto"
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

@@ -75,6 +75,11 @@ std::string printable(std::string_view text) {
   return shown;
 }
 
+std::uint64_t number_of(const Json& object, const char* member) {
+  const Json& value = member_of(object, member);
+  return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
+}
+
 std::string text_of(const Json& object, const char* member) {
   const Json& value = member_of(object, member);
   if (value.is_null()) return "-";

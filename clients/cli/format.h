@@ -37,6 +37,8 @@ class Table {
 [[nodiscard]] const Json& member_of(const Json& object, const char* member);
 // A member as text: strings as they are, numbers in decimal, "-" for null and what is not there.
 [[nodiscard]] std::string text_of(const Json& object, const char* member);
+// A whole number of zero or more; 0 if there is none.
+[[nodiscard]] std::uint64_t number_of(const Json& object, const char* member);
 [[nodiscard]] std::string yes_or_no(const Json& object, const char* member);
 // "untagged", "101", "101 (forced)"
 [[nodiscard]] std::string vlan_text(const Json& vnic);

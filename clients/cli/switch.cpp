@@ -18,6 +18,8 @@ struct Words {
   std::string mtu;
   std::string share_with_host;
   std::string driver;
+  std::string buffer;
+  std::string buffer_max_age;
 };
 
 std::string path_of(const std::string& name) {
@@ -38,12 +40,21 @@ std::string driver_text(const Json& found, const Json& uplink) {
   return fmt::format("{}, for {}: {}", used, text_of(found, "driver"), text_of(uplink, "driver_reason"));
 }
 
+std::string buffer_text(const Json& found) {
+  const auto size = text_of(found, "buffer");
+  const auto age = text_of(found, "buffer_max_age_ms");
+  std::string text = size == "-" ? "default" : size;
+  if (age != "-") text += age == "0" ? ", of any age" : fmt::format(", no frame longer than {} ms", age);
+  return text;
+}
+
 std::string switch_text(const Json& found) {
   std::vector<std::pair<std::string, std::string>> fields = {{"name", text_of(found, "name")},
                                                              {"type", text_of(found, "type")},
                                                              {"mtu", text_of(found, "mtu")},
                                                              {"forced vlan", text_of(found, "force_vlan")},
                                                              {"shared with host by", text_of(found, "share_with_host")},
+                                                             {"buffer of vnics", buffer_text(found)},
                                                              {"vnics", vnics_text(member_of(found, "vnics"))}};
   const Json& uplink = member_of(found, "uplink");
   if (uplink.is_object()) {
@@ -75,6 +86,7 @@ Json create_body(const Words& words) {
   if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
   if (!words.share_with_host.empty()) body["share_with_host"] = words.share_with_host;
   if (!words.driver.empty()) body["driver"] = words.driver;
+  put_buffer(body, words.buffer, words.buffer_max_age);
   return body;
 }
 
@@ -88,6 +100,7 @@ Json change_body(const Words& words) {
     body["share_with_host"] = words.share_with_host;
   }
   if (!words.driver.empty()) body["driver"] = words.driver;
+  put_buffer(body, words.buffer, words.buffer_max_age);
   return body;
 }
 
@@ -120,6 +133,7 @@ void add_create(CLI::App& noun, Context& context) {
                    "Makes a host vnic of this name and moves the NIC's addresses and routes to it")
       ->type_name("VNIC");
   add_driver(*verb, words->driver);
+  add_buffer(*verb, words->buffer, words->buffer_max_age, "a guest on it");
   verb->callback([&context, words] {
     context.run = [&context, words] {
       return ask_and_print(context, {.method = "POST", .path = "/v1/switches", .body = create_body(*words)},
@@ -146,6 +160,7 @@ void add_set(CLI::App& noun, Context& context) {
                    "Moves the NIC's addresses and routes to a new host vnic of this name; none: back to the NIC")
       ->type_name("VNIC|none");
   add_driver(*change, words->driver);
+  add_buffer(*change, words->buffer, words->buffer_max_age, "a guest on it");
   change->require_option(1, 0);
   verb->callback([&context, words] {
     context.run = [&context, words] {

@@ -25,6 +25,8 @@ struct Words {
   std::string trust_priority;
   std::string queues;
   std::string worker;
+  std::string buffer;
+  std::string buffer_max_age;
   std::string connect;
   std::string format = "qemu";
   std::string memory;
@@ -34,10 +36,43 @@ std::string path_of(const std::string& name) {
   return "/v1/vnics/" + percent_encode(name);
 }
 
+// "1M (built in), 512 of 1048576 bytes used in 8 frames, 4096 at most so far"
 std::string buffer_text(const Json& buffer) {
-  if (text_of(buffer, "limit_bytes") == "0") return "none";
-  return fmt::format("{} of {} bytes used, {} at most so far", text_of(buffer, "used_bytes"),
-                     text_of(buffer, "limit_bytes"), text_of(buffer, "peak_bytes"));
+  const auto size = text_of(buffer, "size");
+  if (size == "-") return "-";
+  const auto from = text_of(buffer, "size_from");
+  const std::string set = fmt::format("{} ({})", size == "0" ? "none" : size,
+                                      from == "built_in" ? "built in"
+                                      : from == "switch" ? "the switch's"
+                                                         : "its own");
+  if (text_of(buffer, "limit_bytes") == "0" && text_of(buffer, "frames") == "0") return set;
+  std::string text =
+      fmt::format("{}, {} of {} bytes used in {} frames, {} at most so far", set, text_of(buffer, "used_bytes"),
+                  text_of(buffer, "limit_bytes"), text_of(buffer, "frames"), text_of(buffer, "peak_bytes"));
+  const auto age = text_of(buffer, "max_age_ms");
+  if (age != "0") text += fmt::format(", no frame longer than {} ms", age);
+  const bool shrinks = number_of(buffer, "used_bytes") > number_of(buffer, "limit_bytes");
+  return shrinks ? text + "; it takes nothing in until it has drained to its limit" : text;
+}
+
+// Microseconds as people say them.
+std::string duration_text(std::uint64_t us) {
+  if (us < 1000) return fmt::format("{} us", us);
+  return us < 1'000'000 ? fmt::format("{:.1f} ms", static_cast<double>(us) / 1e3)
+                        : fmt::format("{:.1f} s", static_cast<double>(us) / 1e6);
+}
+
+std::string stalls_text(const Json& buffer) {
+  const Json& stalls = member_of(buffer, "stalls");
+  const Json& waited = member_of(buffer, "waited");
+  if (number_of(stalls, "count") == 0) return "none";
+  std::string text =
+      fmt::format("{}, the longest {}", text_of(stalls, "count"), duration_text(number_of(stalls, "longest_us")));
+  if (const auto now = number_of(stalls, "now_us"); now != 0) text += ", one since " + duration_text(now);
+  if (number_of(waited, "frames") == 0) return text;
+  return text + fmt::format("; {} frames waited: p50 {}, p99 {}, max {}", text_of(waited, "frames"),
+                            duration_text(number_of(waited, "p50_us")), duration_text(number_of(waited, "p99_us")),
+                            duration_text(number_of(waited, "max_us")));
 }
 
 std::string spoofing_text(const Json& vnic) {
@@ -84,6 +119,8 @@ std::string vnic_text(const Json& vnic) {
                      {"vhost socket", socket},
                      {"mtu", text_of(vnic, "mtu")},
                      {"buffer", buffer_text(member_of(vnic, "buffer"))},
+                     {"stalls", stalls_text(member_of(vnic, "buffer"))},
+                     {"buffer advice", text_of(member_of(vnic, "buffer"), "advice")},
                      {"from guest", traffic_text(counters, "from_guest")},
                      {"to guest", traffic_text(counters, "to_guest")},
                      {"flood copies", text_of(counters, "flood_copies")},
@@ -151,6 +188,7 @@ void put_settings(Json& body, const Words& words, const CLI::App& given) {
   if (has("--trust-priority")) body["trust_priority"] = words.trust_priority == "on";
   if (has("--queues")) body["queues"] = number_or_text(words.queues);
   if (has("--worker")) body["worker"] = number_or_text(words.worker);
+  put_buffer(body, words.buffer, words.buffer_max_age);
 }
 
 // `verb` or a group of it.
@@ -199,6 +237,7 @@ void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
                                 "Worker that moves its frames: a number that `patchbay worker list` shows, or auto; "
                                 "default auto")
                     ->type_name("ID|auto"));
+  add_buffer(verb, words.buffer, words.buffer_max_age, "the guest");
 }
 
 Json create_body(const Words& words, const CLI::App& verb) {

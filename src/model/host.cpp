@@ -111,6 +111,9 @@ Result<void> check_switch(const Host& host, const Switch& checked) {
     return fail(ErrorCode::invalid, fmt::format("switch {}: mtu {} is out of range: {} to {} bytes", checked.name,
                                                 checked.mtu, mtu_min, mtu_max));
   }
+  if (auto ok = check(checked.buffer); !ok) {
+    return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
+  }
   if (!checked.force_vlan) return {};
   std::vector<std::string> misfits;
   for (const auto& [name, vnic] : host.vnics) {
@@ -216,6 +219,19 @@ Result<void> check_vlan(const Taken& taken, const Switch& on, const Vnic& checke
   return {};
 }
 
+Result<void> check_buffer(const Vnic& checked) {
+  if (checked.kind == VnicKind::host && checked.buffer != BufferSettings{}) {
+    return fail(ErrorCode::invalid,
+                fmt::format("vnic {}: a host vnic has no buffer here, the kernel queues for it; leave "
+                            "--buffer and --buffer-max-age out",
+                            checked.name));
+  }
+  if (auto ok = check(checked.buffer); !ok) {
+    return fail(ok.error().code, fmt::format("vnic {}: {}", checked.name, ok.error().message));
+  }
+  return {};
+}
+
 Result<void> check_queues(const Vnic& checked) {
   if (checked.queues < 1 || checked.queues > queues_max) {
     return fail(ErrorCode::invalid, fmt::format("vnic {}: queues {} is out of range: 1 to {} queue pairs", checked.name,
@@ -256,6 +272,7 @@ Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checke
                                                 checked.name, checked.mac_limit, mac_limit_max));
   }
   if (auto ok = check_queues(checked); !ok) return ok;
+  if (auto ok = check_buffer(checked); !ok) return ok;
   if (auto ok = check_mac(taken, checked); !ok) return ok;
   return check_connect(taken, checked);
 }
@@ -329,6 +346,7 @@ Result<Host> set_switch(Host host, const Switch& changed) {
   next.force_vlan = changed.force_vlan;
   next.mtu = changed.mtu;
   next.driver = changed.driver;
+  next.buffer = changed.buffer;
   if (auto ok = check_switch(host, next); !ok) return fail(ok.error());
   host.switches.at(changed.name) = std::move(next);
   return host;
@@ -405,6 +423,7 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.trust_priority = changed.trust_priority;
   next.queues = changed.queues;
   next.worker = changed.worker;
+  next.buffer = changed.buffer;
   if (auto ok = check_vnic(host, taken_by_others(host, next.name), next); !ok) return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;

@@ -397,5 +397,49 @@ TEST(Host, a_nic_is_shared_by_a_host_vnic_of_its_external_switch_only) {
   expect_refused(check_shares(*add_switch(example(), loaded)), ErrorCode::invalid, {"sw2", "host2"});
 }
 
+// ---- Buffers --------------------------------------------------------------------------------------------------------
+
+TEST(Buffer, is_read_and_written_the_same) {
+  for (const auto& [text, bytes, grows] :
+       {std::tuple{"0", 0U, false}, std::tuple{"256K", 256U << 10, false}, std::tuple{"1M", 1U << 20, false},
+        std::tuple{"1048577", 1048577U, false}, std::tuple{"1536K", 1536U << 10, false},
+        std::tuple{"auto", 16U << 20, true}, std::tuple{"auto:1M", 1U << 20, true}}) {
+    const auto buffer = parse_buffer(text);
+    ASSERT_TRUE(buffer) << text;
+    EXPECT_EQ(*buffer, (Buffer{bytes, grows})) << text;
+    EXPECT_EQ(to_string(*buffer), text);
+  }
+  EXPECT_EQ(to_string(*parse_buffer("2048K")), "2M");
+  EXPECT_EQ(to_string(*parse_buffer("auto:16M")), "auto");
+  for (const char* text :
+       {"", "M", "1G", "1 M", "-1", "+1M", "0x100000", "1M ", "auto:", "auto:0", "auto1M", "255K", "16385K"}) {
+    EXPECT_FALSE(parse_buffer(text)) << text;
+  }
+}
+
+TEST(Buffer, the_vnic_says_then_its_switch_then_nobody) {
+  const Buffer two{2 << 20, false};
+  const Buffer four{4 << 20, false};
+  auto from = in_force({two, std::nullopt}, {four, 100});
+  EXPECT_EQ(from.size, two);
+  EXPECT_EQ(from.size_from, Level::vnic);
+  EXPECT_EQ(from.max_age_ms, 100U);
+  EXPECT_EQ(from.max_age_from, Level::switch_);
+  from = in_force({std::nullopt, 0}, {four, 100});
+  EXPECT_EQ(from.size, four);
+  EXPECT_EQ(from.max_age_ms, 0U) << "none is a choice, too";
+  EXPECT_EQ(from.max_age_from, Level::vnic);
+  from = in_force({}, {});
+  EXPECT_EQ(from.size, (Buffer{1 << 20, false}));
+  EXPECT_EQ(from.size_from, Level::built_in);
+}
+
+TEST(Buffer, advice_is_a_size_that_people_write) {
+  EXPECT_EQ(buffer_for(1), 256U << 10);
+  EXPECT_EQ(buffer_for((1 << 20) + 1), 2U << 20);
+  EXPECT_EQ(buffer_for(16 << 20), 16U << 20);
+  EXPECT_EQ(buffer_for((16 << 20) + 1), std::nullopt);
+}
+
 }  // namespace
 }  // namespace patchbay::model

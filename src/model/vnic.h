@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/mac_addr.h"
+#include "model/buffer.h"
 #include "model/vlan.h"
 
 namespace patchbay::model {
@@ -39,6 +40,7 @@ struct Vnic {
   bool trust_priority = false;                  // its 802.1p priorities are kept; else they become 0
   std::uint16_t queues = 1;                     // guest: queue pairs that it may use, 1 to queues_max; host: 1
   std::optional<unsigned> worker = {};          // id of the worker that is to move its frames; nothing: any
+  BufferSettings buffer = {};                   // guest; of a host vnic nothing is set
 
   friend bool operator==(const Vnic&, const Vnic&) = default;
 };

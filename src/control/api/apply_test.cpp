@@ -176,6 +176,12 @@ INSTANTIATE_TEST_SUITE_P(
         {"queues", with("web2:\n", "web2:\n    queues: 9\n"), 400, "line 13: vnics.web2.queues: 9 is out of range"},
         {"worker", with("web2:\n", "web2:\n    worker: none\n"), 400,
          "line 13: vnics.web2.worker: \"none\" is neither a whole number nor auto"},
+        {"buffer", with("web2:\n", "web2:\n    buffer: 17M\n"), 400,
+         "line 13: vnics.web2.buffer: buffer 17M is out of range; give 256K to 16M"},
+        {"buffer_auto", with("web2:\n", "web2:\n    buffer: auto:512K\n"), 400,
+         "line 13: vnics.web2.buffer: buffer auto:512K: auto grows from 1M"},
+        {"buffer_age", with("web2:\n", "web2:\n    buffer_max_age_ms: 1s\n"), 400,
+         "line 13: vnics.web2.buffer_max_age_ms: \"1s\" is not a whole number"},
         {"trust_priority", with("web2:\n", "web2:\n    trust_priority: 1\n"), 400,
          "line 13: vnics.web2.trust_priority: 1 is neither true nor false"},
         {"share_of_private", with("mtu: 9000", "share_with_host: host0"), 400,
@@ -296,7 +302,8 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
     for (const auto& [key, value] : json.items()) names.insert(key);
     return names;
   };
-  const model::Switch on{"lan", model::SwitchType::external, "eth1", VlanId::from(5), 9000, "host0"};
+  model::Switch on{"lan", model::SwitchType::external, "eth1", VlanId::from(5), 9000, "host0"};
+  on.buffer = {model::Buffer{0, false}, 0};
   EXPECT_EQ(keys(reconcile::settable(on)), described("SwitchCreate")) << "an object with every field set";
   Fields of_switch = Fields::of(nlohmann::json::parse(reconcile::settable(on).dump()));
   EXPECT_EQ(reconcile::switch_of(read_switch(of_switch, "lan")), on);
@@ -315,6 +322,7 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
       vnic.trust_priority = true;
       vnic.queues = 4;
       vnic.worker = 1;
+      vnic.buffer = {model::Buffer{4 << 20, true}, 250};
       EXPECT_EQ(keys(reconcile::settable(vnic)), described("VnicCreate")) << "an object with every field set";
       Fields of_vnic = Fields::of(nlohmann::json::parse(reconcile::settable(vnic).dump()));
       EXPECT_EQ(reconcile::vnic_of(read_vnic(of_vnic, "web")), vnic);

@@ -93,6 +93,7 @@ class FakeService : public reconcile::Service {
     if (change.trust_priority) changed.trust_priority = *change.trust_priority;
     if (change.queues) changed.queues = *change.queues;
     if (change.worker) changed.worker = *change.worker;
+    changed.buffer = reconcile::changed(changed.buffer, change.buffer);
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -113,6 +114,15 @@ class FakeService : public reconcile::Service {
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
       view.queues_used = 6;
+      view.buffer = model::in_force(vnic.buffer, on.buffer);
+      view.buffered.limit_bytes = view.buffered.limit_max_bytes = view.buffer.size.limit_bytes;
+      view.buffered.used_bytes = 7;
+      view.buffered.peak_bytes = 8;
+      view.buffered.frames = 2;
+      view.buffered.waits = {.frames = 9, .p50_ns = 10'000, .p99_ns = 11'000, .max_ns = 12'000};
+      view.buffered.stalls = 3;
+      view.buffered.longest_stall_ns = 13'000;
+      view.buffer_advice = "more";
       view.worker = 5;
       view.state = "waiting_for_guest";
       view.state_reason = "waiting for a guest on " + view.vhost_socket;

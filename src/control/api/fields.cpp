@@ -171,6 +171,34 @@ std::optional<std::optional<std::int64_t>> Fields::integer_or_auto(const char* n
   return number;
 }
 
+std::optional<std::optional<std::int64_t>> Fields::integer_or_null(const char* name, std::int64_t min,
+                                                                   std::int64_t max) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_null()) return std::optional<std::int64_t>();
+  asked_.pop_back();  // integer() asks again
+  const auto number = integer(name, min, max);
+  if (!number) return std::nullopt;
+  return number;
+}
+
+std::optional<std::optional<model::Buffer>> Fields::buffer_or_null(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_null()) return std::optional<model::Buffer>();
+  std::string given = value->is_number_integer() ? value->dump() : "";
+  if (given.empty()) {
+    asked_.pop_back();  // text() asks again
+    const auto as_text = text(name);
+    if (!as_text) return std::nullopt;
+    given = *as_text;
+  }
+  const auto parsed = model::parse_buffer(given);
+  if (parsed) return *parsed;
+  wrong(name, parsed.error().message);
+  return std::nullopt;
+}
+
 std::optional<MacAddr> Fields::mac(const char* name) {
   const auto given = text(name);
   if (!given) return std::nullopt;

@@ -34,6 +34,11 @@ class Fields {
   // The same, or "auto", which is the inner nothing.
   [[nodiscard]] std::optional<std::optional<std::int64_t>> integer_or_auto(const char* name, std::int64_t min,
                                                                            std::int64_t max);
+  // As integer(), or null, which is the inner nothing.
+  [[nodiscard]] std::optional<std::optional<std::int64_t>> integer_or_null(const char* name, std::int64_t min,
+                                                                           std::int64_t max);
+  // Bytes, or a text as model::parse_buffer() takes it, or null, which is the inner nothing.
+  [[nodiscard]] std::optional<std::optional<model::Buffer>> buffer_or_null(const char* name);
   [[nodiscard]] std::optional<MacAddr> mac(const char* name);
   // Outer nothing: absent. Inner nothing: null.
   [[nodiscard]] std::optional<std::optional<VlanId>> vlan_id_or_null(const char* name);

@@ -86,7 +86,10 @@ TEST(Handlers, a_created_vnic_comes_back_whole) {
   EXPECT_EQ(web.body["state"], "waiting_for_guest");
   EXPECT_EQ(web.body["vhost_role"], "listen");
   EXPECT_EQ(web.body["mtu"], 1500);
-  EXPECT_EQ(web.body["buffer"].dump(), R"({"limit_bytes":0,"used_bytes":0,"peak_bytes":0})");
+  EXPECT_EQ(web.body["buffer"].dump(),
+            R"({"size":"1M","size_from":"built_in","max_age_ms":0,"max_age_from":"built_in","limit_bytes":1048576,)"
+            R"("used_bytes":7,"peak_bytes":8,"frames":2,"waited":{"frames":9,"p50_us":10,"p99_us":11,"max_us":12},)"
+            R"("stalls":{"count":3,"longest_us":13,"now_us":0},"advice":"more"})");
 }
 
 TEST(Handlers, a_vnic_shows_every_counter_under_its_own_name) {
@@ -250,6 +253,24 @@ INSTANTIATE_TEST_SUITE_P(
         {"worker_256", "POST", "/v1/vnics", vnic(R"("worker":256)"), 400, "worker: 256 is out of range"},
         {"worker_negative", "POST", "/v1/vnics", vnic(R"("worker":-1)"), 400, "worker: -1 is out of range"},
         {"worker_word", "POST", "/v1/vnics", vnic(R"("worker":"any")"), 400, "neither a whole number nor auto"},
+        {"buffer_small", "POST", "/v1/vnics", vnic(R"("buffer":"255K")"), 400,
+         "buffer: buffer 255K is out of range; give 256K to 16M, auto, or 0 for none"},
+        {"buffer_bytes", "POST", "/v1/vnics", vnic(R"("buffer":1000)"), 400, "buffer 1000 is out of range"},
+        {"buffer_negative", "POST", "/v1/vnics", vnic(R"("buffer":-1)"), 400, "buffer \"-1\" is not a size"},
+        {"buffer_unit", "POST", "/v1/vnics", vnic(R"("buffer":"4MB")"), 400,
+         "buffer \"4MB\" is not a size; give bytes"},
+        {"buffer_lower", "POST", "/v1/vnics", vnic(R"("buffer":"4m")"), 400, "buffer \"4m\" is not a size"},
+        {"buffer_half", "POST", "/v1/vnics", vnic(R"("buffer":"1.5M")"), 400, "is not a size"},
+        {"buffer_huge", "POST", "/v1/vnics", vnic(R"("buffer":"4294967296M")"), 400, "is not a size"},
+        {"buffer_auto_small", "POST", "/v1/vnics", vnic(R"("buffer":"auto:512K")"), 400,
+         "auto grows from 1M to a limit of 1M to 16M; give auto:1M or more"},
+        {"buffer_auto_nothing", "POST", "/v1/vnics", vnic(R"("buffer":"auto:")"), 400, "is not a size"},
+        {"buffer_auto_word", "POST", "/v1/vnics", vnic(R"("buffer":"automatic")"), 400, "is not a size"},
+        {"buffer_true", "POST", "/v1/vnics", vnic(R"("buffer":true)"), 400, "buffer"},
+        {"buffer_of_host", "POST", "/v1/vnics", vnic(R"("kind":"host","buffer":"1M")"), 400,
+         "a host vnic has no buffer here"},
+        {"buffer_age", "POST", "/v1/vnics", vnic(R"("buffer_max_age_ms":3600001)"), 400, "out of range"},
+        {"buffer_of_switch", "PATCH", "/v1/switches/lan", R"({"buffer":"32M"})", 400, "switch lan: buffer: buffer 32M"},
         {"untagged_vid", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"untagged","vid":5})"), 400, "vlan.vid: mode"},
         {"vid_0", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":0})"), 400,
          "vnic new: vlan.vid: 0 is not a VLAN id; give a whole number from 1 to 4094"},

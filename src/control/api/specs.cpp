@@ -74,6 +74,15 @@ std::optional<std::optional<unsigned>> read_worker(Fields& fields) {
   return *given ? std::optional(static_cast<unsigned>(**given)) : std::nullopt;
 }
 
+reconcile::BufferChange read_buffer(Fields& fields) {
+  reconcile::BufferChange change;
+  change.size = fields.buffer_or_null("buffer");
+  if (const auto age = fields.integer_or_null("buffer_max_age_ms", 0, model::buffer_max_age_ms_max)) {
+    change.max_age_ms = *age ? std::optional(static_cast<std::uint32_t>(**age)) : std::nullopt;
+  }
+  return change;
+}
+
 reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   reconcile::SwitchSpec spec;
   spec.name = name;
@@ -83,6 +92,7 @@ reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   spec.mtu = read_mtu(fields).value_or(model::mtu_default);
   spec.driver = read_driver(fields).value_or(model::UplinkDriver::auto_);
   spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
+  spec.buffer = reconcile::changed({}, read_buffer(fields));
   return spec;
 }
 
@@ -100,6 +110,7 @@ reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
   spec.trust_priority = fields.boolean("trust_priority").value_or(false);
   spec.queues = read_queues(fields).value_or(1);
   spec.worker = read_worker(fields).value_or(std::nullopt);
+  spec.buffer = reconcile::changed({}, read_buffer(fields));
   return spec;
 }
 

@@ -21,5 +21,6 @@ namespace patchbay::api {
 [[nodiscard]] std::optional<std::uint16_t> read_queues(Fields& fields);
 // Inner nothing: any.
 [[nodiscard]] std::optional<std::optional<unsigned>> read_worker(Fields& fields);
+[[nodiscard]] reconcile::BufferChange read_buffer(Fields& fields);
 
 }  // namespace patchbay::api

@@ -1,5 +1,8 @@
 #include "control/api/views.h"
 
+#include <algorithm>
+#include <chrono>
+
 #include "control/reconcile/settable.h"
 
 namespace patchbay::api {
@@ -59,6 +62,36 @@ Json refused_source(const std::optional<reconcile::RefusedSource>& refused) {
   return {{"mac", refused->mac.to_string()}, {"holder", text_or_null(refused->holder)}, {"advice", refused->advice}};
 }
 
+std::uint64_t microseconds(std::uint64_t ns) {
+  return ns / 1000;
+}
+
+// Of a host vnic: no buffer, zeros.
+Json buffer(const reconcile::VnicView& view) {
+  const bool guest = view.desired.kind == model::VnicKind::guest;
+  const dataplane::BufferState& state = view.buffered;
+  const auto now = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  const std::uint64_t stalled = state.stalled_since_ns == 0 ? 0 : now - std::min(now, state.stalled_since_ns);
+  return {{"size", guest ? Json(to_string(view.buffer.size)) : Json(nullptr)},
+          {"size_from", guest ? Json(to_string(view.buffer.size_from)) : Json(nullptr)},
+          {"max_age_ms", guest ? Json(view.buffer.max_age_ms) : Json(nullptr)},
+          {"max_age_from", guest ? Json(to_string(view.buffer.max_age_from)) : Json(nullptr)},
+          {"limit_bytes", state.limit_bytes},
+          {"used_bytes", state.used_bytes},
+          {"peak_bytes", state.peak_bytes},
+          {"frames", state.frames},
+          {"waited",
+           {{"frames", state.waits.frames},
+            {"p50_us", microseconds(state.waits.p50_ns)},
+            {"p99_us", microseconds(state.waits.p99_ns)},
+            {"max_us", microseconds(state.waits.max_ns)}}},
+          {"stalls",
+           {{"count", state.stalls},
+            {"longest_us", microseconds(std::max(state.longest_stall_ns, stalled))},
+            {"now_us", microseconds(stalled)}}},
+          {"advice", text_or_null(view.buffer_advice)}};
+}
+
 Json pci(const std::optional<model::PciDevice>& device) {
   if (!device) return nullptr;
   return {{"address", device->address},
@@ -105,6 +138,8 @@ Json to_json(const reconcile::SwitchView& view) {
           {"share_with_host", text_or_null(view.desired.share_with_host)},
           {"driver", view.desired.type == model::SwitchType::external ? Json(model::to_string(view.desired.driver))
                                                                       : Json(nullptr)},
+          {"buffer", view.desired.buffer.size ? Json(to_string(*view.desired.buffer.size)) : Json(nullptr)},
+          {"buffer_max_age_ms", value_or_null(view.desired.buffer.max_age_ms)},
           {"vnics", Json(view.vnics)}};
 }
 
@@ -132,8 +167,7 @@ Json to_json(const reconcile::VnicView& view) {
       {"vhost_socket", text_or_null(view.vhost_socket)},
       {"vhost_role", guest ? Json(vnic.connect.empty() ? "listen" : "connect") : Json(nullptr)},
       {"mtu", view.mtu},
-      // There is no buffer yet: frames that find no room in the guest's ring are dropped as buffer_full.
-      {"buffer", {{"limit_bytes", 0}, {"used_bytes", 0}, {"peak_bytes", 0}}},
+      {"buffer", buffer(view)},
       {"counters", counters(view.counters, "from_guest", "to_guest")}};
 }
 

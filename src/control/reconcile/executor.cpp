@@ -87,7 +87,7 @@ void Executor::step(const Publish& publish) {
     on.mtu = planned.mtu;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
-      if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic.queues);
+      if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic);
       on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
                           vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority, vnic.worker});
     }
@@ -96,11 +96,14 @@ void Executor::step(const Publish& publish) {
   dataplane_.publish(layout);
 }
 
-void Executor::tell(Guest& guest, std::uint16_t mtu, std::uint16_t queues) {
+void Executor::tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic) {
   const bool has_new_mtu = std::exchange(guest.mtu, mtu) != mtu;
-  const bool has_new_queues = std::exchange(guest.queues, queues) != queues;
+  const bool has_new_queues = std::exchange(guest.queues, vnic.queues) != vnic.queues;
   if (guest.endpoint && has_new_mtu) guest.endpoint->set_mtu(mtu);
-  if (guest.endpoint && has_new_queues) guest.endpoint->set_queues(queues);
+  if (guest.endpoint && has_new_queues) guest.endpoint->set_queues(vnic.queues);
+  dataplane_.set_buffer(guest.port, {.limit_bytes = vnic.buffer.limit_bytes,
+                                     .grows = vnic.buffer.grows,
+                                     .max_age = std::chrono::milliseconds(vnic.buffer_max_age_ms)});
 }
 
 void Executor::step(const OpenUplink& open) {
@@ -150,7 +153,6 @@ void Executor::step(const CloseUplink& close) {
 void Executor::step(const OpenGuestPort& open) {
   const auto port = dataplane_.open_guest_port(open.vnic);
   if (!port) return note_failure(ObjectKind::guest, open.vnic, port.error());
-  dataplane_.set_buffer(*port, {.limit_bytes = 1 << 20});
   guests_[open.vnic].port = *port;
   actual_.guests[open.vnic] = std::nullopt;
 }
@@ -289,6 +291,11 @@ dataplane::PortCounters Executor::counters(const Object& object) const {
 dataplane::PortLearning Executor::learning(const Object& object) const {
   const auto port = port_of(object);
   return port ? dataplane_.learning(*port) : dataplane::PortLearning{};
+}
+
+dataplane::BufferState Executor::buffer_state(const std::string& vnic) const {
+  const auto found = guests_.find(vnic);
+  return found == guests_.end() ? dataplane::BufferState{} : dataplane_.buffer_state(found->second.port);
 }
 
 std::vector<NamedLearnedAddress> Executor::learned_addresses(const std::string& switch_name) const {

@@ -71,6 +71,8 @@ class Executor {
   // Of the object's port and of all earlier ports of the same object, so that they only grow.
   [[nodiscard]] dataplane::PortCounters counters(const Object& object) const;
   [[nodiscard]] dataplane::PortLearning learning(const Object& object) const;
+  // Zeros if the guest vnic has no port.
+  [[nodiscard]] dataplane::BufferState buffer_state(const std::string& vnic) const;
   [[nodiscard]] std::vector<NamedLearnedAddress> learned_addresses(const std::string& switch_name) const;
   // Nothing if the uplink is not open, or DPDK does not drive it.
   [[nodiscard]] std::optional<dataplane::DeviceState> device_state(const std::string& nic) const;
@@ -100,7 +102,7 @@ class Executor {
   void step(const CloseHostPort& close);
   void step(const ShareNic& share);
 
-  static void tell(Guest& guest, std::uint16_t mtu, std::uint16_t queues);
+  void tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic);
   // Opens `nic` by `plan`, its offloads put as that needs them.
   [[nodiscard]] Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan);
   void close_port(const Object& object, PortId port, bool remove_left);

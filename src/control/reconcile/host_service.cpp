@@ -167,6 +167,7 @@ Result<void> HostService::set_switch(const std::string& name, const SwitchChange
   if (change.force_vlan) changed.force_vlan = *change.force_vlan;
   if (change.mtu) changed.mtu = *change.mtu;
   if (change.driver) changed.driver = *change.driver;
+  changed.buffer = reconcile::changed(changed.buffer, change.buffer);
   auto host = model::set_switch(state_.host, changed);
   if (!host) return fail(host.error());
   if (change.mtu || change.driver) {
@@ -215,6 +216,7 @@ Result<void> HostService::set_vnic(const std::string& name, const VnicChange& ch
   if (change.trust_priority) changed.trust_priority = *change.trust_priority;
   if (change.queues) changed.queues = *change.queues;
   if (change.worker) changed.worker = *change.worker;
+  changed.buffer = reconcile::changed(changed.buffer, change.buffer);
   if (change.mac) {
     changed.mac = *change.mac;
     changed.mac_origin = model::MacOrigin::static_;

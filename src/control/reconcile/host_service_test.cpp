@@ -104,6 +104,37 @@ TEST_F(HostServiceTest, another_number_of_queue_pairs_waits_for_the_guests_resta
   EXPECT_EQ(endpoints.configs.at("vm1").queues, 4);
 }
 
+TEST_F(HostServiceTest, a_buffer_is_the_vnics_or_the_switchs_and_changes_while_the_guest_runs) {
+  start();
+  SwitchSpec on;
+  on.name = "sw1";
+  on.buffer = {model::Buffer{2 << 20, false}, 50};
+  ASSERT_TRUE(service->create_switch(on));
+  VnicSpec spec;
+  spec.name = "vm1";
+  spec.switch_name = "sw1";
+  ASSERT_TRUE(service->create_vnic(spec));
+  EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 2U << 20);
+  EXPECT_EQ(dataplane.buffers.at("vm1").max_age, std::chrono::milliseconds(50));
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::switch_);
+  VnicChange change;
+  change.buffer.size = std::optional(model::Buffer{4 << 20, true});
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 4U << 20);
+  EXPECT_TRUE(dataplane.buffers.at("vm1").grows);
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::vnic);
+  change.buffer.size = std::optional<model::Buffer>();
+  ASSERT_TRUE(service->set_vnic("vm1", change));
+  EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 2U << 20) << "the switch's again";
+  SwitchChange of_switch;
+  of_switch.buffer = {std::optional<model::Buffer>(), std::optional<std::uint32_t>()};
+  ASSERT_TRUE(service->set_switch("sw1", of_switch));
+  EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 1U << 20) << "the built-in one";
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::built_in);
+  change.buffer.size = std::optional(model::Buffer{1, false});
+  expect_error(service->set_vnic("vm1", change), ErrorCode::invalid, {"vnic vm1", "256K to 16M"});
+}
+
 TEST_F(HostServiceTest, a_vnic_may_ask_for_a_worker_that_is_there) {
   start();
   fill();

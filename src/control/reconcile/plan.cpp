@@ -182,9 +182,10 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
   }
   for (const auto& [name, vnic] : host.vnics) {
     const model::Switch& on = host.switches.at(vnic.switch_name);
-    wanted.layout[position.at(vnic.switch_name)].vnics.push_back({name, vnic.mac, model::effective_vlan(on, vnic),
-                                                                  vnic.mac_spoofing, vnic.mac_limit,
-                                                                  vnic.trust_priority, vnic.queues, vnic.worker});
+    const model::BufferInForce buffer = model::in_force(vnic.buffer, on.buffer);
+    wanted.layout[position.at(vnic.switch_name)].vnics.push_back(
+        {name, vnic.mac, model::effective_vlan(on, vnic), vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority,
+         vnic.queues, vnic.worker, buffer.size, buffer.max_age_ms});
     want_vnic(on, vnic, run_dir, wanted);
   }
   return wanted;

@@ -52,6 +52,8 @@ struct PlannedVnic {
   bool trust_priority = false;
   std::uint16_t queues = 1;  // for its endpoint
   std::optional<unsigned> worker = {};
+  model::Buffer buffer = {};  // guest
+  std::uint32_t buffer_max_age_ms = 0;
   friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
 };
 struct PlannedSwitch {

@@ -6,13 +6,20 @@
 namespace patchbay::reconcile {
 
 model::Switch switch_of(const SwitchSpec& spec) {
-  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host, spec.driver};
+  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host, spec.driver, spec.buffer};
 }
 
 model::Vnic vnic_of(const VnicSpec& spec) {
   const auto origin = spec.mac ? spec.mac_origin.value_or(model::MacOrigin::static_) : model::MacOrigin::dynamic;
   return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin,      spec.vlan,
-          spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues, spec.worker};
+          spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues, spec.worker,
+          spec.buffer};
+}
+
+model::BufferSettings changed(model::BufferSettings settings, const BufferChange& change) {
+  if (change.size) settings.size = *change.size;
+  if (change.max_age_ms) settings.max_age_ms = *change.max_age_ms;
+  return settings;
 }
 
 HostSpec with_shares(HostSpec spec) {

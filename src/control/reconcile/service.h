@@ -30,12 +30,21 @@ struct SwitchSpec {  // what `switch create` gives
   std::uint16_t mtu = model::mtu_default;
   std::string share_with_host = {};                         // External only: name of the host vnic to make; empty: none
   model::UplinkDriver driver = model::UplinkDriver::auto_;  // External only
+  model::BufferSettings buffer = {};
 };
+// Of buffer settings, what is to change; inner nothing: the next level says.
+struct BufferChange {
+  std::optional<std::optional<model::Buffer>> size = {};
+  std::optional<std::optional<std::uint32_t>> max_age_ms = {};
+};
+[[nodiscard]] model::BufferSettings changed(model::BufferSettings settings, const BufferChange& change);
+
 struct SwitchChange {                               // what `switch set` gives: only what is to change
   std::optional<std::optional<VlanId>> force_vlan;  // inner nothing: no forced VLAN any more
   std::optional<std::uint16_t> mtu;
   std::optional<std::string> share_with_host = std::nullopt;  // empty: move everything back to the NIC
   std::optional<model::UplinkDriver> driver = {};
+  BufferChange buffer = {};
 };
 struct VnicSpec {
   std::string name;
@@ -50,6 +59,7 @@ struct VnicSpec {
   std::optional<model::MacOrigin> mac_origin = {};  // of `mac`; nothing: static
   std::uint16_t queues = 1;
   std::optional<unsigned> worker = {};  // nothing: any
+  model::BufferSettings buffer = {};
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -59,6 +69,7 @@ struct VnicChange {
   std::optional<bool> trust_priority = {};
   std::optional<std::uint16_t> queues = {};
   std::optional<std::optional<unsigned>> worker = {};  // inner nothing: any
+  BufferChange buffer = {};
 };
 
 // A whole host. Names are unique among the switches, and among the vnics.
@@ -122,6 +133,9 @@ struct VnicView {
   std::optional<unsigned> worker;  // id of the one that it is on; nothing while it has no port
   dataplane::PortCounters counters;
   dataplane::PortLearning learning;
+  model::BufferInForce buffer = {};  // guest
+  dataplane::BufferState buffered = {};
+  std::string buffer_advice = {};               // a sentence; empty: none
   std::optional<RefusedSource> refused_source;  // while it would be refused again
 };
 

@@ -30,6 +30,11 @@ struct VlanFields {
   }
 };
 
+void put_buffer(Json& json, const model::BufferSettings& buffer) {
+  if (buffer.size) json["buffer"] = to_string(*buffer.size);
+  if (buffer.max_age_ms) json["buffer_max_age_ms"] = *buffer.max_age_ms;
+}
+
 }  // namespace
 
 Json settable(const model::VlanMode& mode) {
@@ -45,6 +50,7 @@ Json settable(const model::Switch& on) {
   json["mtu"] = on.mtu;
   if (on.type == model::SwitchType::external) json["driver"] = model::to_string(on.driver);
   if (!on.share_with_host.empty()) json["share_with_host"] = on.share_with_host;
+  put_buffer(json, on.buffer);
   return json;
 }
 
@@ -60,6 +66,7 @@ Json settable(const model::Vnic& vnic) {
   json["trust_priority"] = vnic.trust_priority;
   if (vnic.kind == model::VnicKind::guest) json["queues"] = vnic.queues;
   if (vnic.worker) json["worker"] = *vnic.worker;
+  put_buffer(json, vnic.buffer);
   return json;
 }
 

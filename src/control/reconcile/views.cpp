@@ -41,6 +41,39 @@ std::string guest_queues_phrase(std::uint16_t offered, std::uint16_t wanted) {
       offered, offered == 1 ? "" : "s", wanted);
 }
 
+// "14 ms", "1.2 s"
+std::string duration_text(std::uint64_t ns) {
+  constexpr double ms = 1e6;
+  constexpr double second = 1e9;
+  const auto length = static_cast<double>(ns);
+  if (length < 10 * ms) return fmt::format("{:.1f} ms", length / ms);
+  return length < second ? fmt::format("{:.0f} ms", length / ms) : fmt::format("{:.1f} s", length / second);
+}
+
+// What a larger buffer would have done; empty if none was missed.
+std::string buffer_phrase(const VnicView& view) {
+  const auto drops = view.counters.drops[static_cast<std::size_t>(dataplane::DropReason::buffer_full)];
+  const dataplane::BufferStall& worst = view.buffered.worst_stall;
+  const std::string& name = view.desired.name;
+  if (drops == 0) return "";
+  if (view.buffered.limit_max_bytes == 0) {
+    return fmt::format(
+        "{} frames found no room in the guest's ring, and the vnic has no buffer: `patchbay vnic set {} "
+        "--buffer {}` would have held some of them",
+        drops, name, to_string(model::Buffer{}));
+  }
+  if (worst.demand_bytes <= view.buffered.limit_max_bytes) return "";  // others had the memory, or the stall lasts
+  const double rate = static_cast<double>(worst.frames) / std::max(1e-9, static_cast<double>(worst.length_ns) / 1e9);
+  const std::string stall =
+      fmt::format("the worst stall lasted {} at {:.0f} frames/s", duration_text(worst.length_ns), rate);
+  if (const auto size = model::buffer_for(worst.demand_bytes)) {
+    const std::string text = to_string(model::Buffer{*size, false});
+    return fmt::format("{}: {} would have held it; `patchbay vnic set {} --buffer {}`", stall, text, name, text);
+  }
+  return fmt::format("{}, {} MB in all: no buffer holds that, the guest takes too little or stands still too long",
+                     stall, worst.demand_bytes >> 20);
+}
+
 }  // namespace
 
 Result<SwitchView> HostService::show_switch(const std::string& name) const {
@@ -112,6 +145,9 @@ VnicView HostService::view_of(const model::Vnic& vnic) const {
   view.mtu = on.mtu;
   if (vnic.kind == model::VnicKind::guest) {
     view_guest_state(view);
+    view.buffer = model::in_force(vnic.buffer, on.buffer);
+    view.buffered = executor_.buffer_state(vnic.name);
+    view.buffer_advice = buffer_phrase(view);
   } else {
     view_host_state(view);
   }

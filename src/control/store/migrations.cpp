@@ -80,6 +80,13 @@ ALTER TABLE vnics ADD COLUMN queues INTEGER NOT NULL DEFAULT 1;  -- queue pairs
     R"sql(
 ALTER TABLE vnics ADD COLUMN worker INTEGER;  -- NULL: any
 )sql",
+    // 7 -> 8: buffers; NULL: the next level says
+    R"sql(
+ALTER TABLE switches ADD COLUMN buffer TEXT;  -- 0, 1M, auto, auto:4M
+ALTER TABLE switches ADD COLUMN buffer_max_age_ms INTEGER;  -- 0: none
+ALTER TABLE vnics ADD COLUMN buffer TEXT;
+ALTER TABLE vnics ADD COLUMN buffer_max_age_ms INTEGER;
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

@@ -28,6 +28,36 @@ std::optional<Value> read_name(const Statement& row, int column, const Value (&v
   return std::nullopt;
 }
 
+// From the columns buffer, which is `column`, and buffer_max_age_ms.
+Result<void> read_buffer(const Statement& row, int column, model::BufferSettings& read) {
+  if (!row.is_null(column)) {
+    const auto size = model::parse_buffer(row.text(column));
+    if (!size) return fail(size.error());
+    read.size = *size;
+  }
+  if (row.is_null(column + 1)) return {};
+  const std::int64_t age = row.number(column + 1);
+  if (age < 0 || age > model::buffer_max_age_ms_max) {
+    return fail(ErrorCode::invalid, fmt::format("buffer_max_age_ms {}", age));
+  }
+  read.max_age_ms = static_cast<std::uint32_t>(age);
+  return {};
+}
+
+// Binds the same columns.
+void bind_buffer(Statement& statement, int column, const model::BufferSettings& put) {
+  if (put.size) {
+    statement.bind(column, to_string(*put.size));
+  } else {
+    statement.bind(column, std::nullopt);
+  }
+  if (put.max_age_ms) {
+    statement.bind(column + 1, std::int64_t{*put.max_age_ms});
+  } else {
+    statement.bind(column + 1, std::nullopt);
+  }
+}
+
 Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) {
   using model::SwitchType;
   model::Switch read;
@@ -50,6 +80,9 @@ Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) 
   const auto driver = read_name(row, 6, {UplinkDriver::auto_, UplinkDriver::packet, UplinkDriver::xdp});
   if (!driver) return fail(bad_row(database, "switch", read.name, fmt::format("driver '{}'", row.text(6))));
   read.driver = *driver;
+  if (auto ok = read_buffer(row, 7, read.buffer); !ok) {
+    return fail(bad_row(database, "switch", read.name, ok.error().message));
+  }
   return read;
 }
 
@@ -146,12 +179,16 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
     return fail(bad_row(database, "vnic", read.name, fmt::format("queues {}", queues)));
   }
   read.queues = static_cast<std::uint16_t>(queues);
-  if (row.is_null(14)) return read;
-  const std::int64_t worker = row.number(14);
-  if (worker < 0 || worker > model::worker_id_max) {
-    return fail(bad_row(database, "vnic", read.name, fmt::format("worker {}", worker)));
+  if (!row.is_null(14)) {
+    const std::int64_t worker = row.number(14);
+    if (worker < 0 || worker > model::worker_id_max) {
+      return fail(bad_row(database, "vnic", read.name, fmt::format("worker {}", worker)));
+    }
+    read.worker = static_cast<unsigned>(worker);
   }
-  read.worker = static_cast<unsigned>(worker);
+  if (auto ok = read_buffer(row, 15, read.buffer); !ok) {
+    return fail(bad_row(database, "vnic", read.name, ok.error().message));
+  }
   return read;
 }
 
@@ -162,6 +199,7 @@ Result<void> put_switch(Statement& statement, const model::Switch& put) {
   } else {
     statement.bind(4, std::nullopt);
   }
+  bind_buffer(statement, 8, put.buffer);
   return statement.bind(5, std::int64_t{put.mtu})
       .bind(6, put.share_with_host)
       .bind(7, std::string(to_string(put.driver)))
@@ -179,6 +217,7 @@ Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
   } else {
     statement.bind(15, std::nullopt);
   }
+  bind_buffer(statement, 16, put.buffer);
   return statement.bind(8, put.connect).run();
 }
 
@@ -252,7 +291,8 @@ Result<StoredState> SqliteStore::load() {
 Result<std::vector<model::Switch>> SqliteStore::load_switches() {
   std::vector<model::Switch> switches;
   auto rows = database_.prepare(
-      "SELECT name, type, uplink, force_vlan, mtu, share_with_host, driver FROM switches ORDER BY name");
+      "SELECT name, type, uplink, force_vlan, mtu, share_with_host, driver, buffer, buffer_max_age_ms FROM switches "
+      "ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -268,7 +308,7 @@ Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
   std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
-      "mac_limit, trust_priority, queues, worker FROM vnics ORDER BY name");
+      "mac_limit, trust_priority, queues, worker, buffer, buffer_max_age_ms FROM vnics ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -302,11 +342,12 @@ Result<void> SqliteStore::save(const Change& change) {
   if (!transaction) return fail(transaction.error());
   // Foreign keys are checked at once: switches come before their vnics and go after them.
   if (auto ok = for_each(database_,
-                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host, driver) "
-                         "VALUES (?, ?, ?, ?, ?, ?, ?) "
+                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host, driver, buffer, "
+                         "buffer_max_age_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
                          "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
                          "force_vlan = excluded.force_vlan, mtu = excluded.mtu, "
-                         "share_with_host = excluded.share_with_host, driver = excluded.driver",
+                         "share_with_host = excluded.share_with_host, driver = excluded.driver, "
+                         "buffer = excluded.buffer, buffer_max_age_ms = excluded.buffer_max_age_ms",
                          change.put_switches, put_switch);
       !ok) {
     return ok;
@@ -316,8 +357,8 @@ Result<void> SqliteStore::save(const Change& change) {
   }
   if (auto ok = for_each(database_,
                          "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
-                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker) "
-                         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker, buffer, "
+                         "buffer_max_age_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          change.put_vnics, put_vnic);
       !ok) {
     return ok;

@@ -66,6 +66,8 @@ TEST(SqliteStoreModes, every_vlan_mode_and_guard_comes_back_as_it_was_stored) {
     vnic.trust_priority = i % 3 == 0;
     vnic.queues = static_cast<std::uint16_t>(1 + i % 8);
     if (i % 2 == 1) vnic.worker = static_cast<unsigned>(i);
+    if (i % 2 == 0) vnic.buffer.size = model::Buffer{(i + 1) << 20, i % 4 == 0};
+    if (i % 3 == 0) vnic.buffer.max_age_ms = static_cast<std::uint32_t>(100 * i);
     state.host.vnics[vnic.name] = vnic;
   }
   const TempDir dir;
@@ -297,7 +299,10 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
   tamper(dir,
          "DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; DROP TABLE switched_off; "
-         "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; PRAGMA user_version = 3");
+         "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
+         "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
+         "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
+         "PRAGMA user_version = 3");
   auto store = SqliteStore::open(dir.path());
   ASSERT_TRUE(store) << store.error().message;
   StoredState expected = example();
@@ -348,6 +353,11 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
         Case{"UPDATE vnics SET queues = 2 WHERE name = 'mgmt'", "a host vnic has one queue pair"},
         Case{"UPDATE vnics SET worker = 256 WHERE name = 'vm1'", "worker 256"},
         Case{"UPDATE vnics SET worker = -1 WHERE name = 'vm1'", "worker -1"},
+        Case{"UPDATE vnics SET buffer = '3G' WHERE name = 'vm1'", "\"3G\" is not a size"},
+        Case{"UPDATE vnics SET buffer = '17M' WHERE name = 'vm1'", "buffer 17M is out of range"},
+        Case{"UPDATE vnics SET buffer = '1M' WHERE name = 'mgmt'", "a host vnic has no buffer"},
+        Case{"UPDATE vnics SET buffer_max_age_ms = -1 WHERE name = 'vm1'", "buffer_max_age_ms -1"},
+        Case{"UPDATE switches SET buffer = '' WHERE name = 'sw1'", "\"\" is not a size"},
         Case{"UPDATE vnics SET name = 'a/b' WHERE name = 'vm1'", "vnic 'a/b'"},
         Case{"PRAGMA foreign_keys=OFF; UPDATE vnics SET switch = 'nope' WHERE name = 'vm1'", "switch nope"},
         Case{"UPDATE switches SET type = 'hub' WHERE name = 'sw1'", "switch 'sw1' is not valid (type 'hub')"},
@@ -435,6 +445,8 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
   tamper(dir,
          "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; ALTER TABLE switches DROP COLUMN driver; "
          "DROP TABLE switched_off; ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
+         "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
+         "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
          "PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();

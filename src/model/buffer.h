@@ -1,0 +1,56 @@
+// How much may wait for a guest that takes no frames for a moment: as administrators write it, and which level says so.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace patchbay::model {
+
+inline constexpr std::uint64_t buffer_min = 256 << 10;
+inline constexpr std::uint64_t buffer_max = 16 << 20;
+inline constexpr std::uint64_t buffer_grow_from = 1 << 20;
+inline constexpr std::uint32_t buffer_max_age_ms_max = 3'600'000;
+
+struct Buffer {
+  std::uint64_t limit_bytes = 1 << 20;  // of frames: 0, or buffer_min to buffer_max
+  bool grows = false;                   // starts with buffer_grow_from and grows to limit_bytes, which is no less
+
+  friend bool operator==(const Buffer&, const Buffer&) = default;
+};
+
+// "0", "1M", "1536K", "1048577", "auto" (up to buffer_max), "auto:4M". K and M are 1024 and 1024 * 1024 bytes.
+// Errors: invalid (a sentence without the object's name).
+[[nodiscard]] Result<Buffer> parse_buffer(std::string_view text);
+// As parse_buffer() reads it, in the shortest way.
+[[nodiscard]] std::string to_string(const Buffer& buffer);
+// The smallest size that people would write which holds `bytes`; nothing if none does.
+[[nodiscard]] std::optional<std::uint64_t> buffer_for(std::uint64_t bytes) noexcept;
+
+// What a vnic, or a switch for its vnics, says of buffers; what is not there is left to the next level.
+struct BufferSettings {
+  std::optional<Buffer> size = {};
+  std::optional<std::uint32_t> max_age_ms = {};  // 0: no limit; at most buffer_max_age_ms_max
+
+  friend bool operator==(const BufferSettings&, const BufferSettings&) = default;
+};
+
+// Where a value comes from, the strongest first.
+enum class Level : std::uint8_t { vnic, switch_, built_in };
+[[nodiscard]] const char* to_string(Level level) noexcept;  // "vnic", "switch", "built_in"
+
+// What is in force for a vnic.
+struct BufferInForce {
+  Buffer size = {};
+  Level size_from = Level::built_in;
+  std::uint32_t max_age_ms = 0;
+  Level max_age_from = Level::built_in;
+};
+[[nodiscard]] BufferInForce in_force(const BufferSettings& vnic, const BufferSettings& on_switch);
+
+// Errors: invalid (out of range; without the object's name).
+[[nodiscard]] Result<void> check(const BufferSettings& settings);
+
+}  // namespace patchbay::model
