@@ -416,7 +416,8 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
       entries[raw(*one.uplink)] = {find(*one.uplink).port.get(),
                                    number,
                                    {.uplink = true, .learner = learning_.learner(*one.uplink)},
-                                   find(*one.uplink).worker};
+                                   find(*one.uplink).worker,
+                                   one.gro && find(*one.uplink).port->gives_bare_frames()};
     }
     for (const VnicLayout& vnic : one.vnics) {
       entries[raw(vnic.port)] = {find(vnic.port).port.get(),

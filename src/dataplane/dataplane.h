@@ -145,8 +145,8 @@ struct BufferState {
   BufferStall worst_stall;             // the one with the largest demand, of those that are over
 };
 
-// Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + buffered + sum of drops, when
-// nothing is on its way.
+// Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + buffered + sum of drops +
+// merged_frames, when // nothing is on its way.
 // kernel_ring_full is outside of it: those frames were never seen.
 struct PortCounters {
   Traffic ingress;                 // into the switch: from the guest, the host or the wire, dropped frames included
@@ -154,6 +154,8 @@ struct PortCounters {
   std::uint64_t flood_copies = 0;  // deliveries beyond the first, of frames that came in here
   std::uint64_t cut_frames = 0;    // frames beyond the first of each large piece that was cut to leave here
   std::uint64_t buffered = 0;      // frames that wait in the vnic's buffer now
+  // Frames beyond the first of each large piece that was made of frames which came in here.
+  std::uint64_t merged_frames = 0;
   std::array<std::uint64_t, drop_reason_count> drops{};
   std::optional<MacAddr> refused_source;  // of the last frame that was dropped as source_mac
 };
@@ -195,6 +197,7 @@ struct SwitchLayout {
   std::optional<PortId> uplink;  // only an External switch has one
   std::uint16_t mtu = 1500;      // layer 3 bytes
   std::vector<VnicLayout> vnics;
+  bool gro = true;  // an uplink that gives bare frames of the wire has them coalesced
 };
 
 // Every port appears in at most one switch; a port in no switch moves no frames.

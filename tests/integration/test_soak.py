@@ -111,7 +111,7 @@ class Soak:
     # ---- The account ------------------------------------------------------------------------------------------------
 
     def counters(self):
-        """{port: {"in", "out", "copies", "cut", "drops": {reason: frames}}}, all of one moment."""
+        """{port: {"in", "out", "copies", "cut", "merged", "drops": {reason: frames}}}, all of one moment."""
         shown = self.rest.get("/v1/show")
         state = self.timeline.now
         ports = {state.vnics[vnic["name"]].port: _counted(vnic["counters"], "guest") for vnic in shown["vnics"]}
@@ -121,7 +121,7 @@ class Soak:
         return ports
 
     def since(self, now):
-        none = {"in": 0, "out": 0, "copies": 0, "cut": 0, "drops": {}}
+        none = {"in": 0, "out": 0, "copies": 0, "cut": 0, "merged": 0, "drops": {}}
         return {port: _minus(counted, self._base.get(port, none)) for port, counted in now.items()}
 
     def come_to_rest(self):
@@ -154,7 +154,7 @@ class Soak:
             ports += [since[switch.port]] if switch.uplink else []
             ports += [_minus(_counted(last, "guest"), self._base[port]) if port in self._base else
                       _counted(last, "guest") for port, last in self.changes.gone.get(name, [])]
-            difference = sum(port["in"] + port["copies"] + port["cut"] - port["out"] - _drops(port)
+            difference = sum(port["in"] + port["copies"] + port["cut"] - port["out"] - port["merged"] - _drops(port)
                              for port in ports)
             if difference:
                 problems.append(f"switch {name}: {difference} frames of {ports}")
@@ -219,13 +219,14 @@ class Soak:
 def _counted(counters, other_side):
     return {"in": counters[f"from_{other_side}"]["frames"], "out": counters[f"to_{other_side}"]["frames"],
             "copies": counters["flood_copies"], "cut": counters["cut_frames"],
+            "merged": counters.get("merged_frames", 0),  # uplinks only
             "drops": {reason: frames for reason, frames in counters["drops"].items() if frames}}
 
 
 def _minus(now, before):
     drops = {reason: frames - before["drops"].get(reason, 0) for reason, frames in now["drops"].items()}
     return {"drops": {reason: frames for reason, frames in drops.items() if frames},
-            **{key: now[key] - before[key] for key in ("in", "out", "copies", "cut")}}
+            **{key: now[key] - before[key] for key in ("in", "out", "copies", "cut", "merged")}}
 
 
 def _drops(counted):

@@ -54,6 +54,11 @@ class SwitchBench {
     mtu_ = mtu;
     publish();
   }
+  // Of what comes in at the uplink.
+  void set_coalesces(bool on) {
+    coalesces_ = on;
+    publish();
+  }
   void set_vid(std::size_t vnic, std::uint16_t vid) {
     vnics_[vnic - 1].vid = vid;
     publish();
@@ -83,7 +88,7 @@ class SwitchBench {
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       if (i == 0) {
         auto* const learner = any_spoofs ? learner_of(0, 100) : nullptr;
-        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}, 0});
+        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}, 0, coalesces_});
         continue;
       }
       const Vnic& vnic = vnics_[i - 1];
@@ -110,13 +115,14 @@ class SwitchBench {
     const auto found = learners_.find(i);
     return found == learners_.end() ? nullptr : found->second.get();
   }
-  // ingress + flood copies + cut frames - egress - drops over all ports: zero when no frame vanished or came from nowhere.
+  // ingress + flood copies + cut frames - egress - drops - merged frames over all ports: zero when no frame vanished or came
+  // from nowhere.
   [[nodiscard]] std::int64_t imbalance() const {
     std::int64_t balance = 0;
     for (std::size_t i = 0; i < fakes.size(); ++i) {
       const auto counters = port(i).counters();
       balance += static_cast<std::int64_t>(counters.ingress.frames + counters.flood_copies + counters.cut_frames -
-                                           counters.egress.frames);
+                                           counters.egress.frames - counters.merged_frames);
       for (const auto drops : counters.drops) balance -= static_cast<std::int64_t>(drops);
     }
     return balance;
@@ -140,6 +146,7 @@ class SwitchBench {
   std::vector<Vnic> vnics_;
   bool with_uplink_;
   std::uint16_t mtu_ = 1500;
+  bool coalesces_ = false;
 };
 
 }  // namespace patchbay::test

@@ -109,16 +109,18 @@ class Account:
 
     @property
     def difference(self):
-        """Frames in, copies made by flooding and frames cut of large pieces, minus frames out and drops: 0 when none is
-        lost or made up."""
-        return self.total("in") + self.total("copies") + self.total("cut") - self.total("out") - self.total("drops")
+        """Frames in, copies made by flooding and frames cut of large pieces, minus frames out, drops and frames merged
+        to large pieces: 0 when none is lost or made up."""
+        return (self.total("in") + self.total("copies") + self.total("cut")
+                - self.total("out") - self.total("drops") - self.total("merged"))
 
     def __str__(self):
         lines = [f"switch {self.switch}: in {self.total('in')} + copies {self.total('copies')} + cut "
-                 f"{self.total('cut')} - out {self.total('out')} - drops {self.total('drops')} = {self.difference}"]
+                 f"{self.total('cut')} - out {self.total('out')} - drops {self.total('drops')} "
+                 f"- merged {self.total('merged')} = {self.difference}"]
         for name, port in self.ports.items():
             lines.append(f"  {name}: in {port['in']} out {port['out']} copies {port['copies']} cut {port['cut']} "
-                         f"{port['reasons']}")
+                         f"merged {port['merged']} {port['reasons']}")
         return "\n".join(lines)
 
 
@@ -127,6 +129,7 @@ def _port(counters, inwards, outwards):
     reasons = {name: frames for name, frames in counters["drops"].items() if frames}
     return {"in": counters[inwards]["frames"], "out": counters[outwards]["frames"],
             "copies": counters["flood_copies"], "cut": counters["cut_frames"], "reasons": reasons,
+            "merged": counters.get("merged_frames", 0),  # uplinks only
             "drops": sum(frames for name, frames in reasons.items() if name != "kernel_ring_full")}
 
 

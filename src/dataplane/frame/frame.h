@@ -68,6 +68,7 @@ inline constexpr Offloads offload_all = 63;
 // count from `head`. They move with it when a tag is taken out.
 struct Needs {
   Offloads offloads = 0;          // 0: nothing, the frame is whole
+  bool one_id = false;            // of a large piece: all of its frames have its IPv4 id; else they count up from there
   std::uint16_t gso_size = 0;     // of a large piece: payload bytes in each of its frames but the last; else 0
   std::uint16_t header_size = 0;  // of a large piece: bytes before the payload, all in the head
   std::uint16_t csum_start = 0;   // where the checksum's sum starts, and where from there its field is, in the head

@@ -85,7 +85,7 @@ void Segmenter::fix_network(std::span<std::uint8_t> head, std::uint32_t payload_
   const std::size_t size = head.size() - headers_.network + payload_size;
   if (headers_.ipv6) return store_be16(ip + 4, static_cast<std::uint16_t>(size - ipv6_header));
   store_be16(ip + 2, static_cast<std::uint16_t>(size));
-  store_be16(ip + 4, static_cast<std::uint16_t>(load_be16(ip + 4) + number_));
+  if (!piece_.needs.one_id) store_be16(ip + 4, static_cast<std::uint16_t>(load_be16(ip + 4) + number_));
   store_be16(ip + 10, 0);
   store_be16(ip + 10, checksum_finish(checksum_add(head.subspan(headers_.network, std::size_t{ip[0] & 0x0FU} * 4), 0)));
 }

@@ -36,6 +36,7 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
+  [[nodiscard]] bool gives_bare_frames() const noexcept override { return true; }
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override;
   void attach(int epoll_fd) noexcept override;

@@ -11,6 +11,7 @@ PortCounters Port::counters() const noexcept {
   result.egress = {egress_frames_.get(), egress_bytes_.get()};
   result.flood_copies = flood_copies_.get();
   result.cut_frames = cut_frames_.get();
+  result.merged_frames = merged_frames_.get();
   for (std::size_t i = 0; i < drop_reason_count; ++i) result.drops[i] = drops_[i].get();
   const std::uint64_t refused = refused_source_.load(std::memory_order_relaxed);
   if (refused != 0) result.refused_source = MacAddr::from_uint64(refused);

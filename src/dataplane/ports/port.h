@@ -60,6 +60,9 @@ class Port {
   virtual std::size_t drain() noexcept { return 0; }
   // What frames given to send() may still need: the other side does it.
   [[nodiscard]] virtual Offloads takes() const noexcept { return 0; }
+  // What receive() gives may be coalesced (offload/coalescer.h): bare frames of the wire, in memory that is ours to write.
+  // Never to be had again after complete().
+  [[nodiscard]] virtual bool gives_bare_frames() const noexcept { return false; }
   // receive() is about to be called, some ports later: asks the caches for what it will read.
   virtual void prepare() noexcept {}
   // notify() has something to tell though no frame moved. After receive().
@@ -105,6 +108,7 @@ class Port {
   void note_refused_source(std::uint64_t mac) noexcept { refused_source_.store(mac, std::memory_order_relaxed); }
   void count_flood_copies(std::uint64_t copies) noexcept { flood_copies_.add(copies); }
   void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
+  void count_merged_frames(std::uint64_t frames) noexcept { merged_frames_.add(frames); }
 
   // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this
   // port wait because the uplink is full or their receiver is expected, and how many of the frames that the first of them,
@@ -131,7 +135,7 @@ class Port {
   const PortId id_;
   const int fault_event_fd_;
   std::atomic<PortFault> fault_ = PortFault::none;
-  Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_, cut_frames_;
+  Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_, cut_frames_, merged_frames_;
   std::array<Counter, drop_reason_count> drops_;
   std::atomic<std::uint64_t> refused_source_ = 0;  // 0: none yet
 };

@@ -34,6 +34,7 @@ class XdpPort final : public UplinkPort {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
+  [[nodiscard]] bool gives_bare_frames() const noexcept override { return true; }
   void flush() noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;

@@ -82,13 +82,21 @@ TEST_P(Allocation, the_poll_loop_makes_none) {
   bench.fakes[2]->arrive(test::ethernet(own.c_str(), neighbour.c_str(), test::tag(0), 1000));
   bench.fakes[0]->arrive(test::ethernet(own.c_str(), "02:aa:00:00:00:01", test::tag(101)));
 
+  test::IpFrame segments{.destination = own, .source = "02:aa:00:00:00:01", .payload = test::pattern(5000)};
+  segments.tags = test::tag(101);
+  for (std::size_t i = 0; i < segments.parts(1448); ++i) bench.fakes[0]->arrive(segments.part(i, 1448).bytes());
+  segments.destination = neighbour;
+  for (std::size_t i = 0; i < segments.parts(1448); ++i) bench.fakes[0]->arrive(segments.part(i, 1448).bytes());
+  bench.set_coalesces(true);
+
   const std::uint64_t before = allocations.load();
   std::size_t frames = 0;
   for (int pass = 0; pass < 10; ++pass) frames += bench.worker->poll_once();
   const std::uint64_t after = allocations.load();
 
   EXPECT_EQ(after - before, 0U);
-  EXPECT_EQ(frames, 8 + GetParam());
+  EXPECT_EQ(frames, 16 + GetParam());
+  EXPECT_EQ(bench.port(0).counters().merged_frames, 3U);
   EXPECT_EQ(bench.imbalance(), 0);
 #ifndef PATCHBAY_SANITIZED
   void* volatile something = std::malloc(1);

@@ -10,6 +10,16 @@ namespace patchbay::dataplane {
 
 using forwarding::PortIndex;
 
+// What goes to a port of another worker is merged in any case: only that one may ask the port what it takes.
+Coalescer::Merged Worker::coalesce(const Snapshot& snapshot, Port& from, std::size_t count) noexcept {
+  const auto merged = coalescer_.merge(burst_, count, [&](const Frame& frame) {
+    const Snapshot::Entry& egress = snapshot.entries[frame.target];
+    return egress.worker == config_.id ? egress.port->takes() : offload_all;
+  });
+  if (merged.frames != 0) from.count_merged_frames(merged.frames);
+  return merged;
+}
+
 std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_t count) noexcept {
   Port& from = *snapshot.entries[ingress].port;
   std::size_t at = 0;

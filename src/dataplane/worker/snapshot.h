@@ -15,7 +15,8 @@ struct Snapshot {
     Port* port = nullptr;
     std::uint32_t switch_index = 0;
     forwarding::IngressRule rule;
-    unsigned worker = 0;  // that owns it
+    unsigned worker = 0;     // that owns it
+    bool coalesces = false;  // what comes in here is merged to large pieces
   };
 
   std::vector<Entry> entries;  // by PortIndex, in the order of their ids

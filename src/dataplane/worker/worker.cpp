@@ -157,10 +157,12 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   forwarding::learn(frames, entry.rule, table, now_);
   forwarding::forward(frames, index, table, now_);
   lent_ = 0;
-  const std::size_t done = send(snapshot, index, count);
+  const auto merged = entry.coalesces ? coalesce(snapshot, port, count) : Coalescer::Merged{};
+  const std::size_t sent = send(snapshot, index, count - merged.frames);
+  const std::size_t done = sent + merged.frames;
   port.stalled = done < count;
-  std::uint64_t bytes = 0;
-  for (const Frame& frame : frames.first(done)) bytes += frame.size;
+  std::uint64_t bytes = merged.bytes;
+  for (const Frame& frame : frames.first(sent)) bytes += frame.size;
   const bool more = loan.open.load(std::memory_order_relaxed);
   if (more || lent_ != 0) {
     loan.bursts = more ? loan.bursts + 1 : 1;

@@ -5,6 +5,8 @@
 //         passes without a frame the worker asks every port to wake it, looks once more, and sleeps on their descriptors;
 //         while it sleeps it is offline for grace periods. No timers. How many passes that are follows from how long the
 //         last sleeps lasted: short ones cost more than to look a little longer.
+//         Frames of an uplink that coalesces are merged once it is known where they go: not for ways that would have them
+//         cut again, and not those that are dropped.
 //         A frame that needs more than its way out can do is finished here, in software: for each way out by itself, so
 //         that a flooded one is right for all of them.
 //         Frames for ports of other workers are lent to those (lane.h). A burst ends with its first frame for an uplink of
@@ -24,6 +26,7 @@
 #include "dataplane/dataplane.h"
 #include "dataplane/dpdk/rcu.h"
 #include "dataplane/frame/frame.h"
+#include "dataplane/offload/coalescer.h"
 #include "dataplane/offload/segmenter.h"
 #include "dataplane/worker/lane.h"
 #include "dataplane/worker/snapshot.h"
@@ -92,6 +95,8 @@ class Worker {
   [[nodiscard]] bool waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept;
 
   // ---- forward.cpp: what becomes of a burst
+  // Merges what goes to ways that take large pieces. The frames that are left stand first.
+  [[nodiscard]] Coalescer::Merged coalesce(const Snapshot& snapshot, Port& from, std::size_t count) noexcept;
   // Hands the burst on; the number of its frames that are done with, which is all of them unless an uplink is full.
   [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t count) noexcept;
   [[nodiscard]] std::size_t send_run(const Snapshot& snapshot, Port& from, std::size_t begin,
@@ -149,6 +154,7 @@ class Worker {
   std::uint64_t posted_ = 0;  // peers that this pass lent something or gave something back to
   std::size_t lent_ = 0;      // frames of this burst
   Segmenter segmenter_;
+  Coalescer coalescer_;
   forwarding::Seconds now_ = 0;  // of this pass
   std::size_t first_ = 0;        // the port at which the last pass started
   Port* noted_ = nullptr;        // that this pass ends at: a list, through Port::noted_before
