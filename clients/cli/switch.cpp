@@ -18,6 +18,7 @@ struct Words {
   std::string mtu;
   std::string share_with_host;
   std::string driver;
+  std::string gro;
   std::string buffer;
   std::string buffer_max_age;
 };
@@ -62,10 +63,12 @@ std::string switch_text(const Json& found) {
     fields.insert(fields.end(), {{"uplink", text_of(uplink, "nic")},
                                  {"uplink state", state_text(uplink)},
                                  {"driver", driver_text(found, uplink)},
+                                 {"gro", member_of(found, "gro") == Json(false) ? "off" : "on"},
                                  {"from wire", traffic_text(counters, "from_wire")},
                                  {"to wire", traffic_text(counters, "to_wire")},
                                  {"flood copies", text_of(counters, "flood_copies")},
                                  {"cut frames", text_of(counters, "cut_frames")},
+                                 {"merged frames", text_of(counters, "merged_frames")},
                                  {"drops", drops_text(counters)}});
   }
   return field_list(fields);
@@ -86,6 +89,7 @@ Json create_body(const Words& words) {
   if (!words.mtu.empty()) body["mtu"] = number_or_null(words.mtu);
   if (!words.share_with_host.empty()) body["share_with_host"] = words.share_with_host;
   if (!words.driver.empty()) body["driver"] = words.driver;
+  if (!words.gro.empty()) body["gro"] = words.gro == "on";
   put_buffer(body, words.buffer, words.buffer_max_age);
   return body;
 }
@@ -100,6 +104,7 @@ Json change_body(const Words& words) {
     body["share_with_host"] = words.share_with_host;
   }
   if (!words.driver.empty()) body["driver"] = words.driver;
+  if (!words.gro.empty()) body["gro"] = words.gro == "on";
   put_buffer(body, words.buffer, words.buffer_max_age);
   return body;
 }
@@ -109,6 +114,15 @@ void add_driver(CLI::App& to, std::string& driver) {
                 "How the NIC's frames are moved: packet sockets, AF_XDP sockets, or auto: what suits the NIC (default)")
       ->type_name("auto|packet|xdp")
       ->check(CLI::IsMember({"auto", "packet", "xdp"}));
+}
+
+void add_gro(CLI::App& to, std::string& gro) {
+  to.add_option(
+        "--gro", gro,
+        "on: consecutive TCP segments from the wire are merged for who takes large pieces (default); off: every "
+        "frame goes on as it came")
+      ->type_name("on|off")
+      ->check(CLI::IsMember({"on", "off"}));
 }
 
 void add_create(CLI::App& noun, Context& context) {
@@ -133,6 +147,7 @@ void add_create(CLI::App& noun, Context& context) {
                    "Makes a host vnic of this name and moves the NIC's addresses and routes to it")
       ->type_name("VNIC");
   add_driver(*verb, words->driver);
+  add_gro(*verb, words->gro);
   add_buffer(*verb, words->buffer, words->buffer_max_age, "a guest on it");
   verb->callback([&context, words] {
     context.run = [&context, words] {
@@ -160,6 +175,7 @@ void add_set(CLI::App& noun, Context& context) {
                    "Moves the NIC's addresses and routes to a new host vnic of this name; none: back to the NIC")
       ->type_name("VNIC|none");
   add_driver(*change, words->driver);
+  add_gro(*change, words->gro);
   add_buffer(*change, words->buffer, words->buffer_max_age, "a guest on it");
   change->require_option(1, 0);
   verb->callback([&context, words] {

@@ -146,7 +146,7 @@ struct BufferState {
 };
 
 // Balance: over all ports, ingress.frames + flood_copies + cut_frames = egress.frames + buffered + sum of drops +
-// merged_frames, when // nothing is on its way.
+// merged_frames, when nothing is on its way.
 // kernel_ring_full is outside of it: those frames were never seen.
 struct PortCounters {
   Traffic ingress;                 // into the switch: from the guest, the host or the wire, dropped frames included

@@ -65,6 +65,13 @@ Result<void> check_uplink(const Host& host, const Switch& checked) {
                   fmt::format("switch {}: only an external switch has a driver; leave {} out or make it external",
                               checked.name, to_string(checked.driver)));
     }
+    if (!checked.gro) {
+      return fail(
+          ErrorCode::invalid,
+          fmt::format("switch {}: only an external switch has frames of the wire to merge; leave gro out or make "
+                      "it external",
+                      checked.name));
+    }
     if (checked.uplink.empty()) return {};
     return fail(ErrorCode::invalid,
                 fmt::format("switch {}: only an external switch has an uplink; leave {} out or make it external",
@@ -346,6 +353,7 @@ Result<Host> set_switch(Host host, const Switch& changed) {
   next.force_vlan = changed.force_vlan;
   next.mtu = changed.mtu;
   next.driver = changed.driver;
+  next.gro = changed.gro;
   next.buffer = changed.buffer;
   if (auto ok = check_switch(host, next); !ok) return fail(ok.error());
   host.switches.at(changed.name) = std::move(next);

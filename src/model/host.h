@@ -40,7 +40,7 @@ struct Misfit {
 
 // Errors: invalid (a value is out of range or does not fit the type), exists (the name or the NIC is taken).
 [[nodiscard]] Result<Host> add_switch(Host host, const Switch& added);
-// Gives the switch called `changed.name` a new forced VLAN, MTU and driver; type and uplink stay as they are.
+// Gives the switch called `changed.name` a new forced VLAN, MTU, driver and gro; type and uplink stay as they are.
 // Errors: not_found, invalid, in_use (vnics with a different VLAN of their own).
 [[nodiscard]] Result<Host> set_switch(Host host, const Switch& changed);
 // Takes the host vnic that it shares its NIC by along. Errors: not_found, in_use (it has other vnics).

@@ -10,7 +10,8 @@
 
 namespace patchbay::model {
 
-// What a NIC does to received frames before we see them, and AF_XDP cannot bear: it takes VLAN tags out, and merges frames.
+// What a NIC, or the kernel for it, does to received frames before we see them: it takes VLAN tags out, and merges frames.
+// AF_XDP cannot bear either.
 enum class NicOffload : std::uint8_t { rx_vlan, rx_vlan_stag, gro };
 inline constexpr std::array nic_offloads = {NicOffload::rx_vlan, NicOffload::rx_vlan_stag, NicOffload::gro};
 // As `ethtool -k` names them: "rx-vlan-offload", "rx-vlan-stag-hw-parse", "generic-receive-offload".

@@ -26,6 +26,7 @@ struct Switch {
   std::uint16_t mtu = mtu_default;            // layer 3 bytes
   std::string share_with_host = {};           // External: the host vnic that has the NIC's addresses; empty: none
   UplinkDriver driver = UplinkDriver::auto_;  // External: how the uplink moves frames; else auto_
+  bool gro = true;                            // External: frames of the wire may be merged to large pieces; else true
   BufferSettings buffer = {};                 // of its guest vnics that do not say otherwise
 
   friend bool operator==(const Switch&, const Switch&) = default;

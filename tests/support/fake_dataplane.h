@@ -112,6 +112,7 @@ class FakeDataplane final : public dataplane::Dataplane {
       for (const auto& vnic : on.vnics) {
         line += fmt::format(" {}/{}", names_.at(vnic.port), vlan_text(vnic.vlan));
       }
+      if (!on.gro) line += " gro off";
       line += "]";
     }
     calls.push_back(line);

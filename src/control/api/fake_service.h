@@ -48,6 +48,7 @@ class FakeService : public reconcile::Service {
     if (change.force_vlan) changed.force_vlan = *change.force_vlan;
     if (change.mtu) changed.mtu = *change.mtu;
     if (change.driver) changed.driver = *change.driver;
+    if (change.gro) changed.gro = *change.gro;
     auto next = model::set_switch(host, changed);
     if (next && change.share_with_host) {
       next = change.share_with_host->empty() ? model::unshare_nic(*next, name)
@@ -205,6 +206,7 @@ class FakeService : public reconcile::Service {
     counters.egress = {base + 3, base + 4};
     counters.flood_copies = base + 5;
     counters.cut_frames = base + 6;
+    counters.merged_frames = base + 7;
     for (std::size_t i = 0; i < counters.drops.size(); ++i) counters.drops[i] = base + 10 + i;
     return counters;
   }

@@ -73,6 +73,18 @@ TEST(Handlers, a_switch_shows_the_driver_that_was_asked_for_and_the_one_in_use) 
   EXPECT_EQ(nic["rx_vlan_offload"], nullptr);
 }
 
+TEST(Handlers, gro_is_on_unless_it_is_switched_off_and_only_external_switches_have_it) {
+  FakeService service;
+  const auto made = ask(service, "POST", "/v1/switches", R"({"name":"lan","type":"external","uplink":"eth1"})");
+  EXPECT_EQ(made.body["gro"], true);
+  EXPECT_EQ(made.body["uplink"]["counters"]["merged_frames"], 14);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"gro":false})").body["gro"], false);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"mtu":1400})").body["gro"], false);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/switches/lan", R"({"gro":"off"})").status, 400u);
+  EXPECT_EQ(ask(service, "POST", "/v1/switches", R"({"name":"in","type":"internal"})").body["gro"], nullptr);
+  EXPECT_EQ(ask(service, "POST", "/v1/switches", R"({"name":"i2","type":"internal","gro":false})").status, 400u);
+}
+
 TEST(Handlers, a_created_vnic_comes_back_whole) {
   FakeService service;
   make_lan_with_web(service);

@@ -91,6 +91,7 @@ reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   spec.force_vlan = fields.vlan_id_or_null("force_vlan").value_or(std::nullopt);
   spec.mtu = read_mtu(fields).value_or(model::mtu_default);
   spec.driver = read_driver(fields).value_or(model::UplinkDriver::auto_);
+  spec.gro = fields.boolean("gro").value_or(true);
   spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
   spec.buffer = reconcile::changed({}, read_buffer(fields));
   return spec;

@@ -36,6 +36,7 @@ Response set_switch(reconcile::Service& service, const Request& request) {
   change.mtu = read_mtu(fields);
   change.share_with_host = fields.text_or_null("share_with_host");
   change.driver = read_driver(fields);
+  change.gro = fields.boolean("gro");
   change.buffer = read_buffer(fields);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_switch(request.name(), change); !set) return error_response(set.error());

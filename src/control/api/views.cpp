@@ -39,12 +39,14 @@ Json counters(const dataplane::PortCounters& counters, const char* in, const cha
 }
 
 Json uplink(const reconcile::UplinkView& view) {
+  Json counted = counters(view.counters, "from_wire", "to_wire");
+  counted["merged_frames"] = view.counters.merged_frames;
   return {{"nic", view.nic},
           {"state", view.state},
           {"state_reason", view.state_reason},
           {"driver", text_or_null(view.driver)},
           {"driver_reason", text_or_null(view.driver_reason)},
-          {"counters", counters(view.counters, "from_wire", "to_wire")}};
+          {"counters", std::move(counted)}};
 }
 
 Json vlan(const reconcile::VnicView& view) {
@@ -130,14 +132,15 @@ Json to_json(const reconcile::NicView& view) {
 }
 
 Json to_json(const reconcile::SwitchView& view) {
+  const bool external = view.desired.type == model::SwitchType::external;
   return {{"name", view.desired.name},
           {"type", model::to_string(view.desired.type)},
           {"uplink", view.uplink ? uplink(*view.uplink) : Json(nullptr)},
           {"force_vlan", vid_or_null(view.desired.force_vlan)},
           {"mtu", view.desired.mtu},
           {"share_with_host", text_or_null(view.desired.share_with_host)},
-          {"driver", view.desired.type == model::SwitchType::external ? Json(model::to_string(view.desired.driver))
-                                                                      : Json(nullptr)},
+          {"driver", external ? Json(model::to_string(view.desired.driver)) : Json(nullptr)},
+          {"gro", external ? Json(view.desired.gro) : Json(nullptr)},
           {"buffer", view.desired.buffer.size ? Json(to_string(*view.desired.buffer.size)) : Json(nullptr)},
           {"buffer_max_age_ms", value_or_null(view.desired.buffer.max_age_ms)},
           {"vnics", Json(view.vnics)}};

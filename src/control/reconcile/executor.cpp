@@ -15,6 +15,7 @@ void add(dataplane::PortCounters& to, const dataplane::PortCounters& counted) {
   to.egress.bytes += counted.egress.bytes;
   to.flood_copies += counted.flood_copies;
   to.cut_frames += counted.cut_frames;
+  to.merged_frames += counted.merged_frames;
   for (std::size_t i = 0; i < to.drops.size(); ++i) to.drops[i] += counted.drops[i];
 }
 
@@ -55,9 +56,15 @@ void Executor::forget_failures_except(const Wanted& wanted) {
 }
 
 void Executor::keep_offloads() {
-  for (const auto& [nic, uplink] : actual_.uplinks) {
-    if (uplink.used.plan.driver != model::UplinkDriver::xdp) continue;
-    if (auto taken = offloads_.take(nic); !taken) warn_once({ObjectKind::uplink, nic}, taken.error().message);
+  for (const PlannedSwitch& planned : actual_.published) {
+    const auto uplink = actual_.uplinks.find(planned.nic);
+    if (uplink == actual_.uplinks.end()) continue;
+    const OffloadNeed need = uplink->second.used.plan.driver == model::UplinkDriver::xdp ? OffloadNeed::all_off
+                             : planned.gro                                               ? OffloadNeed::none
+                                                                                         : OffloadNeed::gro_off;
+    if (auto kept = offloads_.keep(planned.nic, need); !kept) {
+      warn_once({ObjectKind::uplink, planned.nic}, kept.error().message);
+    }
   }
 }
 
@@ -85,6 +92,7 @@ void Executor::step(const Publish& publish) {
     on.name = planned.name;
     if (!planned.nic.empty()) on.uplink = uplinks_.at(planned.nic);
     on.mtu = planned.mtu;
+    on.gro = planned.gro;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
       if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic);
@@ -129,7 +137,7 @@ void Executor::step(const OpenUplink& open) {
 Result<PortId> Executor::open_uplink(const std::string& nic, const model::DriverPlan& plan) {
   if (plan.driver != model::UplinkDriver::xdp) return dataplane_.open_uplink(nic, plan);
   const auto opened = [&]() -> Result<PortId> {
-    if (auto taken = offloads_.take(nic); !taken) return fail(taken.error());
+    if (auto kept = offloads_.keep(nic, OffloadNeed::all_off); !kept) return fail(kept.error());
     return dataplane_.open_uplink(nic, plan);
   }();
   if (!opened) offloads_.give_back(nic);

@@ -52,7 +52,8 @@ class Executor {
     actual_.failed.clear();
     actual_.mtu_failed.clear();
   }
-  // Switches off again what somebody switched on of the offloads that AF_XDP cannot bear on the NICs it uses.
+  // Switches off, and off again when somebody switched it on, what the uplinks of the published layout cannot bear of their
+  // NICs' offloads; and on again what they can.
   void keep_offloads();
   // Forgets failures of what is not wanted any more.
   void forget_failures_except(const Wanted& wanted);

@@ -109,11 +109,8 @@ Result<void> HostService::start() {
   // Later: whoever sets the NIC up is not done with the first address, and must not be fought at full speed.
   sharing_.on_change([this] { retry_later(); });
   reconcile();
-  // What a run that was killed left switched off on NICs that AF_XDP does not use any more.
-  offloads_.give_back_unless([this](const std::string& nic) {
-    const auto found = executor_.actual().uplinks.find(nic);
-    return found != executor_.actual().uplinks.end() && found->second.used.plan.driver == model::UplinkDriver::xdp;
-  });
+  // What a run that was killed left switched off on NICs that are no uplinks any more.
+  offloads_.give_back_unless([this](const std::string& nic) { return executor_.actual().uplinks.contains(nic); });
   return {};
 }
 
@@ -167,10 +164,11 @@ Result<void> HostService::set_switch(const std::string& name, const SwitchChange
   if (change.force_vlan) changed.force_vlan = *change.force_vlan;
   if (change.mtu) changed.mtu = *change.mtu;
   if (change.driver) changed.driver = *change.driver;
+  if (change.gro) changed.gro = *change.gro;
   changed.buffer = reconcile::changed(changed.buffer, change.buffer);
   auto host = model::set_switch(state_.host, changed);
   if (!host) return fail(host.error());
-  if (change.mtu || change.driver) {
+  if (change.mtu || change.driver || change.gro) {
     if (auto ok = check_uplink(changed, false); !ok) return ok;
   }
   std::vector<Object> created;
@@ -248,6 +246,11 @@ Result<void> HostService::check_uplink(const model::Switch& checked, bool must_e
     return fail(ErrorCode::invalid, choice.refusal);
   }
   if (!found->second.has_interface()) return check_device(checked, found->second, must_exist);
+  if (!checked.gro && found->second.offload(model::NicOffload::gro) == model::OffloadState::on_fixed) {
+    return fail(ErrorCode::invalid,
+                fmt::format("switch {}: driver {} of nic {} cannot switch {} off; use --gro on", checked.name,
+                            found->second.driver, checked.uplink, to_string(model::NicOffload::gro)));
+  }
   if (must_exist) {
     if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {
       return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));

@@ -154,7 +154,7 @@ std::optional<ApplyRefusal> HostService::check_world(const model::Host& next) co
   for (const auto& [name, on] : next.switches) {
     const auto now = state_.host.switches.find(name);
     const bool is_same = now != state_.host.switches.end() && now->second.uplink == on.uplink &&
-                         now->second.mtu == on.mtu && now->second.driver == on.driver;
+                         now->second.mtu == on.mtu && now->second.driver == on.driver && now->second.gro == on.gro;
     if (is_same) continue;
     if (auto ok = check_uplink(on, !uplinks.contains(on.uplink)); !ok) {
       return ApplyRefusal{std::move(ok.error()), "switch", name};

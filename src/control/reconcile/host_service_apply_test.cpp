@@ -32,7 +32,7 @@ TEST_F(HostServiceTest, each_change_is_a_row_with_who_before_and_after) {
   EXPECT_EQ(store.rows[0].uid, 0U);
   EXPECT_EQ(store.rows[0].user, "root");
   EXPECT_EQ(store.rows[0].before, "");
-  EXPECT_EQ(store.rows[0].after, R"({"type":"external","uplink":"eth1","mtu":1500,"driver":"auto"})");
+  EXPECT_EQ(store.rows[0].after, R"({"type":"external","uplink":"eth1","mtu":1500,"driver":"auto","gro":true})");
   EXPECT_EQ(store.rows[3].uid, 4'000'000'000U);
   EXPECT_EQ(store.rows[3].user, "") << "a uid without a name";
   EXPECT_NE(store.rows[3].before.find(R"("vlan":{"mode":"untagged"})"), std::string::npos) << store.rows[3].before;

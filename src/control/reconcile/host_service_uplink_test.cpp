@@ -136,6 +136,83 @@ TEST_F(HostServiceTest, opens_the_uplink_anew_when_the_nic_has_other_queues_or_a
   EXPECT_NE(service->show_switch("sw1")->uplink->driver_reason.find("mtu 9000"), std::string::npos);
 }
 
+TEST_F(HostServiceTest, switches_coalescing_off_and_on_without_opening_the_uplink_anew) {
+  using model::NicOffload;
+  nics.put_for_xdp("eth1", 4);
+  nics.put_for_xdp("eth2", 4).driver = "e1000e";
+  start();
+  fill();
+  ASSERT_TRUE(create_switch("sw2", model::SwitchType::external, "eth2"));
+  static_cast<void>(dataplane.take_calls());
+  nics.offload_calls.clear();
+  const auto set = [&](const char* name, bool gro) {
+    reconcile::SwitchChange change;
+    change.gro = gro;
+    return service->set_switch(name, change);
+  };
+  ASSERT_TRUE(set("sw1", false));
+  EXPECT_EQ(dataplane.take_calls(), Lines{"publish [eth1 1500: mgmt/- vm1/- gro off] [eth2 1500:]"});
+  EXPECT_EQ(nics.offload_calls, Lines{}) << "AF_XDP has it off already";
+  ASSERT_TRUE(set("sw2", false));
+  EXPECT_EQ(dataplane.take_calls(), Lines{"publish [eth1 1500: mgmt/- vm1/- gro off] [eth2 1500: gro off]"});
+  EXPECT_EQ(nics.offload_calls, Lines{"eth2 generic-receive-offload off"}) << "packet sockets: the kernel merges";
+  EXPECT_EQ(store.switched_off.at("eth2"), std::set{NicOffload::gro});
+  // Somebody switches it on.
+  nics.current.at("eth2").offloads[2] = model::OffloadState::on;
+  nics.tell();
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth2 generic-receive-offload off", "eth2 generic-receive-offload off"}));
+  nics.offload_calls.clear();
+  // The other driver has more to switch off, and leaves this one as it is when it goes.
+  reconcile::SwitchChange change;
+  change.driver = model::UplinkDriver::packet;
+  ASSERT_TRUE(service->set_switch("sw1", change));
+  EXPECT_EQ(nics.current.at("eth1").offload(NicOffload::rx_vlan), model::OffloadState::on);
+  EXPECT_EQ(nics.current.at("eth1").offload(NicOffload::gro), model::OffloadState::off);
+  nics.offload_calls.clear();
+  ASSERT_TRUE(set("sw2", true));
+  ASSERT_TRUE(set("sw1", true));
+  EXPECT_EQ(nics.offload_calls, (Lines{"eth2 generic-receive-offload on", "eth1 generic-receive-offload on"}));
+  EXPECT_TRUE(store.switched_off.empty());
+  ASSERT_TRUE(set("sw2", false));
+  ASSERT_TRUE(service->delete_switch("sw2"));
+  EXPECT_EQ(nics.current.at("eth2").offload(NicOffload::gro), model::OffloadState::on) << "the switch is gone";
+}
+
+TEST_F(HostServiceTest, refuses_gro_off_where_the_nic_keeps_merging) {
+  nics.put("eth1").offloads[2] = model::OffloadState::on_fixed;
+  nics.current.at("eth1").driver = "stubborn";
+  start();
+  SwitchSpec spec{"sw1", model::SwitchType::external, "eth1", {}, 1500};
+  spec.gro = false;
+  expect_error(service->create_switch(spec), ErrorCode::invalid,
+               {"sw1", "eth1", "stubborn", "generic-receive-offload", "--gro on"});
+  spec.gro = true;
+  ASSERT_TRUE(service->create_switch(spec));
+  SwitchChange change;
+  change.gro = false;
+  expect_error(service->set_switch("sw1", change), ErrorCode::invalid, {"generic-receive-offload"});
+  spec = {"sw2", model::SwitchType::internal, "", {}, 1500};
+  spec.gro = false;
+  expect_error(service->create_switch(spec), ErrorCode::invalid, {"sw2", "external"});
+}
+
+TEST_F(HostServiceTest, knows_after_a_kill_that_coalescing_was_switched_off_for_a_switch) {
+  using model::NicOffload;
+  nics.put_for_xdp("eth1", 4).driver = "e1000e";
+  start();
+  SwitchSpec spec{"sw1", model::SwitchType::external, "eth1", {}, 1500};
+  spec.gro = false;
+  ASSERT_TRUE(service->create_switch(spec));
+  stop();
+  EXPECT_EQ(nics.current.at("eth1").offload(NicOffload::gro), model::OffloadState::on) << "a proper end";
+  nics.current.at("eth1").offloads = {};  // as a killed run left it, with AF_XDP
+  store.switched_off = {{"eth1", {NicOffload::rx_vlan, NicOffload::gro}}};
+  nics.offload_calls.clear();
+  start();
+  EXPECT_EQ(nics.offload_calls, Lines{"eth1 rx-vlan-offload on"});
+  EXPECT_EQ(store.switched_off.at("eth1"), std::set{NicOffload::gro});
+}
+
 // ---- A NIC that the host uses ---------------------------------------------------------------------------------------
 
 TEST_F(HostServiceTest, refuses_a_nic_that_the_host_uses_and_names_what_it_would_lose) {

@@ -176,7 +176,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
   std::map<std::string, std::size_t> position;  // of each switch in the layout
   for (const auto& [name, on] : host.switches) {
     position[name] = wanted.layout.size();
-    wanted.layout.push_back({name, on.uplink, on.mtu, {}});
+    wanted.layout.push_back({name, on.uplink, on.mtu, {}, on.gro});
     const auto nic = nics.find(on.uplink);
     if (!on.uplink.empty() && nic != nics.end()) want_uplink(on, nic->second, wanted);
   }
@@ -194,7 +194,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
 PlannedLayout only_open(const PlannedLayout& layout, const Actual& actual) {
   PlannedLayout open;
   for (const PlannedSwitch& planned : layout) {
-    PlannedSwitch kept{planned.name, "", planned.mtu, {}};
+    PlannedSwitch kept{planned.name, "", planned.mtu, {}, planned.gro};
     if (actual.uplinks.contains(planned.nic)) kept.nic = planned.nic;
     for (const PlannedVnic& vnic : planned.vnics) {
       if (actual.guests.contains(vnic.name) || actual.hosts.contains(vnic.name)) kept.vnics.push_back(vnic);

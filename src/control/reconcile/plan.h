@@ -61,6 +61,7 @@ struct PlannedSwitch {
   std::string nic;  // the uplink; empty: none
   std::uint16_t mtu = 0;
   std::vector<PlannedVnic> vnics;
+  bool gro = true;
   friend bool operator==(const PlannedSwitch&, const PlannedSwitch&) = default;
 };
 using PlannedLayout = std::vector<PlannedSwitch>;

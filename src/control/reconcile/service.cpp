@@ -6,7 +6,8 @@
 namespace patchbay::reconcile {
 
 model::Switch switch_of(const SwitchSpec& spec) {
-  return {spec.name, spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host, spec.driver, spec.buffer};
+  return {spec.name,   spec.type, spec.uplink, spec.force_vlan, spec.mtu, spec.share_with_host,
+          spec.driver, spec.gro,  spec.buffer};
 }
 
 model::Vnic vnic_of(const VnicSpec& spec) {

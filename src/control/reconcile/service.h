@@ -30,6 +30,7 @@ struct SwitchSpec {  // what `switch create` gives
   std::uint16_t mtu = model::mtu_default;
   std::string share_with_host = {};                         // External only: name of the host vnic to make; empty: none
   model::UplinkDriver driver = model::UplinkDriver::auto_;  // External only
+  bool gro = true;                                          // likewise
   model::BufferSettings buffer = {};
 };
 // Of buffer settings, what is to change; inner nothing: the next level says.
@@ -44,6 +45,7 @@ struct SwitchChange {                               // what `switch set` gives: 
   std::optional<std::uint16_t> mtu;
   std::optional<std::string> share_with_host = std::nullopt;  // empty: move everything back to the NIC
   std::optional<model::UplinkDriver> driver = {};
+  std::optional<bool> gro = {};
   BufferChange buffer = {};
 };
 struct VnicSpec {

@@ -48,7 +48,10 @@ Json settable(const model::Switch& on) {
   if (!on.uplink.empty()) json["uplink"] = on.uplink;
   if (on.force_vlan) json["force_vlan"] = on.force_vlan->raw();
   json["mtu"] = on.mtu;
-  if (on.type == model::SwitchType::external) json["driver"] = model::to_string(on.driver);
+  if (on.type == model::SwitchType::external) {
+    json["driver"] = model::to_string(on.driver);
+    json["gro"] = on.gro;
+  }
   if (!on.share_with_host.empty()) json["share_with_host"] = on.share_with_host;
   put_buffer(json, on.buffer);
   return json;

@@ -80,7 +80,11 @@ ALTER TABLE vnics ADD COLUMN queues INTEGER NOT NULL DEFAULT 1;  -- queue pairs
     R"sql(
 ALTER TABLE vnics ADD COLUMN worker INTEGER;  -- NULL: any
 )sql",
-    // 7 -> 8: buffers; NULL: the next level says
+    // 7 -> 8
+    R"sql(
+ALTER TABLE switches ADD COLUMN gro INTEGER NOT NULL DEFAULT 1;  -- 0: frames of the wire are not merged; external only
+)sql",
+    // 8 -> 9: buffers; NULL: the next level says
     R"sql(
 ALTER TABLE switches ADD COLUMN buffer TEXT;  -- 0, 1M, auto, auto:4M
 ALTER TABLE switches ADD COLUMN buffer_max_age_ms INTEGER;  -- 0: none

@@ -80,7 +80,8 @@ Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) 
   const auto driver = read_name(row, 6, {UplinkDriver::auto_, UplinkDriver::packet, UplinkDriver::xdp});
   if (!driver) return fail(bad_row(database, "switch", read.name, fmt::format("driver '{}'", row.text(6))));
   read.driver = *driver;
-  if (auto ok = read_buffer(row, 7, read.buffer); !ok) {
+  read.gro = row.number(7) != 0;
+  if (auto ok = read_buffer(row, 8, read.buffer); !ok) {
     return fail(bad_row(database, "switch", read.name, ok.error().message));
   }
   return read;
@@ -199,10 +200,11 @@ Result<void> put_switch(Statement& statement, const model::Switch& put) {
   } else {
     statement.bind(4, std::nullopt);
   }
-  bind_buffer(statement, 8, put.buffer);
+  bind_buffer(statement, 9, put.buffer);
   return statement.bind(5, std::int64_t{put.mtu})
       .bind(6, put.share_with_host)
       .bind(7, std::string(to_string(put.driver)))
+      .bind(8, std::int64_t{put.gro})
       .run();
 }
 
@@ -291,7 +293,8 @@ Result<StoredState> SqliteStore::load() {
 Result<std::vector<model::Switch>> SqliteStore::load_switches() {
   std::vector<model::Switch> switches;
   auto rows = database_.prepare(
-      "SELECT name, type, uplink, force_vlan, mtu, share_with_host, driver, buffer, buffer_max_age_ms FROM switches "
+      "SELECT name, type, uplink, force_vlan, mtu, share_with_host, driver, gro, buffer, buffer_max_age_ms FROM "
+      "switches "
       "ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
@@ -341,14 +344,15 @@ Result<void> SqliteStore::save(const Change& change) {
   auto transaction = Transaction::begin(database_);
   if (!transaction) return fail(transaction.error());
   // Foreign keys are checked at once: switches come before their vnics and go after them.
-  if (auto ok = for_each(database_,
-                         "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host, driver, buffer, "
-                         "buffer_max_age_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                         "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
-                         "force_vlan = excluded.force_vlan, mtu = excluded.mtu, "
-                         "share_with_host = excluded.share_with_host, driver = excluded.driver, "
-                         "buffer = excluded.buffer, buffer_max_age_ms = excluded.buffer_max_age_ms",
-                         change.put_switches, put_switch);
+  if (auto ok =
+          for_each(database_,
+                   "INSERT INTO switches (name, type, uplink, force_vlan, mtu, share_with_host, driver, gro, buffer, "
+                   "buffer_max_age_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                   "ON CONFLICT (name) DO UPDATE SET type = excluded.type, uplink = excluded.uplink, "
+                   "force_vlan = excluded.force_vlan, mtu = excluded.mtu, "
+                   "share_with_host = excluded.share_with_host, driver = excluded.driver, gro = excluded.gro, "
+                   "buffer = excluded.buffer, buffer_max_age_ms = excluded.buffer_max_age_ms",
+                   change.put_switches, put_switch);
       !ok) {
     return ok;
   }

@@ -21,6 +21,7 @@ StoredState example() {
   state.host.switches["sw1"] = {"sw1", model::SwitchType::external, "eth1", std::nullopt, 1500};
   state.host.switches["sw1"].share_with_host = "mgmt";
   state.host.switches["sw1"].driver = model::UplinkDriver::packet;
+  state.host.switches["sw1"].gro = false;
   state.host.switches["pr1"] = {"pr1", model::SwitchType::private_, "", VlanId::from(4094), 9000};
   state.host.vnics["vm1"] = {"vm1",
                              "sw1",
@@ -298,7 +299,8 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
   const TempDir dir;
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
   tamper(dir,
-         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; DROP TABLE switched_off; "
+         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; ALTER TABLE switches DROP COLUMN gro; DROP TABLE "
+         "switched_off; "
          "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
@@ -307,6 +309,7 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
   ASSERT_TRUE(store) << store.error().message;
   StoredState expected = example();
   expected.host.switches.at("sw1").driver = model::UplinkDriver::auto_;  // the older file had no such column
+  expected.host.switches.at("sw1").gro = true;                           // nor this one
   EXPECT_EQ(*(*store)->load(), expected);
   EXPECT_EQ(names_of((*store)->audit(10, "")), Names{});
 }
@@ -366,6 +369,7 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
         Case{"UPDATE switches SET mtu = 70000 WHERE name = 'sw1'", "mtu 70000"},
         Case{"UPDATE switches SET driver = 'magic' WHERE name = 'sw1'", "driver 'magic'"},
         Case{"UPDATE switches SET driver = 'xdp' WHERE name = 'pr1'", "only an external switch has a driver"},
+        Case{"UPDATE switches SET gro = 0 WHERE name = 'pr1'", "only an external switch has frames of the wire"},
         Case{"UPDATE mac_pool SET next = 256", "octet 256"}}) {
     const TempDir dir;
     { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
@@ -444,13 +448,15 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
   }
   tamper(dir,
          "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; ALTER TABLE switches DROP COLUMN driver; "
-         "DROP TABLE switched_off; ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
+         "ALTER TABLE switches DROP COLUMN gro; DROP TABLE switched_off; ALTER TABLE vnics DROP COLUMN queues; ALTER "
+         "TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
          "PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();
   expected.host.switches.at("sw1").driver = model::UplinkDriver::auto_;
+  expected.host.switches.at("sw1").gro = true;
   EXPECT_EQ(load_again(dir), expected);
 }
 
