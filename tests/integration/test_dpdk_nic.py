@@ -2,13 +2,14 @@
 
 import pytest
 from conftest import lab_name
-from lab import image
+from lab import image, netcheck
 from lab.appliance import SETPRIV, Appliance, Nic, check_idle
 from lab.lab import Lab
 from lab.proc import wait_until
 from lab.rawport import RawPort
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Dot1Q, Ether
+from stream import Stream, send_burst
 
 WIRE = "10.0.9.1"
 HOST = "10.0.9.2"  # of the host vnic without a VLAN
@@ -147,6 +148,26 @@ def test_frames_of_all_sizes_pass_and_all_are_counted(bed):
     assert since[0] >= 21 and since[1] >= 20
     _, _, dropped = bed.counts()
     assert {reason for reason in dropped if dropped[reason] > drops[reason]} == {"no_destination"}
+
+
+def test_a_burst_of_segments_becomes_a_large_piece_unless_gro_is_off(bed):
+    def burst():
+        before = bed.uplink()["counters"]["merged_frames"]
+        packets, _ = send_burst(bed.appliance, bed.nic, "h101", (PEER_MAC, TAGGED_PEER), (TAGGED_MAC, TAGGED_HOST), 101)
+        return packets, bed.uplink()["counters"]["merged_frames"] - before
+    stream = Stream(bed.appliance, "mgmt", HOST, bed.wire)
+    packets, merged = burst()
+    assert merged >= 10 and packets <= 20 - merged + 1, (packets, merged)
+    stream.transfer()
+    bed.daemon.do("switch", "set", "lan", "--gro", "off")
+    try:
+        packets, merged = burst()
+        assert packets >= 20 and merged == 0
+        stream.transfer()
+    finally:
+        bed.daemon.do("switch", "set", "lan", "--gro", "on")
+    for account in netcheck.settled_accounts(bed.daemon, ANSWER_S):
+        assert account.difference == 0, account
 
 
 def test_the_device_says_what_it_is(bed):
