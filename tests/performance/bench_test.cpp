@@ -1,6 +1,7 @@
 // Unit tests of the generator: its counts of durations, its frames, and its queues against a device of a few lines.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <numeric>
 #include <vector>
 
@@ -49,13 +50,13 @@ TEST(frames, carry_a_right_ip_header_and_their_stamp) {
   std::uint32_t sum = 0;
   for (std::size_t i = 14; i < 34; i += 2) sum += load_be16(frame.data() + i);
   EXPECT_EQ((sum & 0xFFFF) + (sum >> 16), 0xFFFFU);  // RFC 1071: the sum over a right header
-  stamp(frame.data(), {.run = 3, .target = 1, .sequence = 77, .cycles = 5},
+  stamp(frame.data(), stamp_offset(0), {.run = 3, .target = 1, .sequence = 77, .cycles = 5},
         {.number = 60001, .source = 0x80000005, .destination = 0x80100006});
   EXPECT_EQ(load_be16(frame.data() + 34), 1025);
   EXPECT_EQ(load_be16(frame.data() + 36), 1025);
   EXPECT_EQ(MacAddr::from_wire(frame.data() + 6), MacAddr::from_uint64(0x020080000005));
   EXPECT_EQ(MacAddr::from_wire(frame.data()), MacAddr::from_uint64(0x020080100006));
-  const Stamp read = stamp_of(frame.data());
+  const Stamp read = stamp_of(frame.data(), stamp_offset(0));
   EXPECT_EQ(read.run, 3U);
   EXPECT_EQ(read.target, 1U);
   EXPECT_EQ(read.sequence, 77U);
@@ -65,11 +66,50 @@ TEST(frames, differ_for_each_of_many_flows) {
   auto frame = make_frame(MacAddr::from_uint64(1), MacAddr::from_uint64(2), 64);
   std::vector<std::uint32_t> ports;
   for (std::uint32_t flow = 0; flow < 150'000; ++flow) {
-    stamp(frame.data(), {}, {.number = flow});
+    stamp(frame.data(), stamp_offset(0), {}, {.number = flow});
     ports.push_back(load_be32(frame.data() + 34));
   }
   std::ranges::sort(ports);
   EXPECT_EQ(std::ranges::adjacent_find(ports), ports.end());
+}
+
+TEST(frames, of_tcp_leave_to_the_receiver_what_their_virtio_header_says) {
+  constexpr std::uint16_t gso_size = 1448;
+  const auto frame = make_frame(MacAddr::from_uint64(0x020000000001), MacAddr::from_uint64(0x020000000002),
+                                66 + 45 * gso_size, gso_size);
+  const auto header = make_net_header(gso_size);
+  EXPECT_EQ(header, (std::array<std::uint8_t, 12>{1, 1, 66, 0, 0xA8, 0x05, 34, 0, 16, 0, 0, 0}));
+  EXPECT_EQ(frame[23], 6);                                     // TCP
+  EXPECT_EQ(load_be16(frame.data() + 16), frame.size() - 14);  // all of IP
+  EXPECT_EQ(34 + frame[46] / 16 * 4, 66);                      // where TCP's data starts
+  // RFC 9293, 3.1: the pseudo header is the addresses, the protocol and the length; here it is all that is summed.
+  std::uint32_t sum = 6 + static_cast<std::uint32_t>(frame.size()) - 34;
+  for (std::size_t i = 26; i < 34; i += 2) sum += load_be16(frame.data() + i);
+  while (sum >> 16 != 0) sum = (sum & 0xFFFF) + (sum >> 16);
+  EXPECT_EQ(load_be16(frame.data() + 50), sum);
+  EXPECT_TRUE(has_pseudo_checksum(frame.data(), frame.size()));
+  auto changed = frame;
+  store_be16(changed.data() + 50, 6 + 0x0A00 + 0x0A00 + 1 + 2);  // without the length
+  EXPECT_TRUE(has_pseudo_checksum(changed.data(), frame.size()));
+  store_be16(changed.data() + 50, 6 + 0x0A00 + 0x0A00 + 1 + 3);
+  EXPECT_FALSE(has_pseudo_checksum(changed.data(), frame.size()));
+}
+
+TEST(frames, of_tcp_are_intact_while_the_segments_and_the_checksum_are_the_same) {
+  struct Case {
+    const char* name;
+    std::array<std::uint8_t, 12> header;
+    bool intact;
+  };
+  const Case cases[] = {{"as sent", {1, 1, 66, 0, 0xA8, 0x05, 34, 0, 16, 0, 0, 0}, true},
+                        {"with its count of buffers", {1, 1, 66, 0, 0xA8, 0x05, 34, 0, 16, 0, 16, 0}, true},
+                        {"with another hint of its headers", {1, 1, 34, 0, 0xA8, 0x05, 34, 0, 16, 0, 0, 0}, true},
+                        {"looked at already", {2, 1, 66, 0, 0xA8, 0x05, 0, 0, 0, 0, 0, 0}, true},
+                        {"no piece any more", {1, 0, 66, 0, 0, 0, 34, 0, 16, 0, 0, 0}, false},
+                        {"of other segments", {1, 1, 66, 0, 0xA7, 0x05, 34, 0, 16, 0, 0, 0}, false},
+                        {"checksum from elsewhere", {1, 1, 66, 0, 0xA8, 0x05, 35, 0, 16, 0, 0, 0}, false},
+                        {"checksum to elsewhere", {1, 1, 66, 0, 0xA8, 0x05, 34, 0, 6, 0, 0, 0}, false}};
+  for (const Case& one : cases) EXPECT_EQ(is_net_header_intact(one.header.data(), 1448), one.intact) << one.name;
 }
 
 TEST(sequence, takes_a_row_that_comes_twice_and_counts_what_is_left_out) {
@@ -142,6 +182,42 @@ TEST(split_queue, gives_buffers_out_and_takes_them_back_over_many_rounds) {
   place.at<std::uint16_t>(parts.device) = 1;  // no kicks, please
   place.queue.offer(0, 0x1000, 60, true);
   EXPECT_FALSE(place.queue.publish());
+}
+
+TEST(split_queue, offers_a_table_of_the_parts_of_a_buffer) {
+  Place<SplitQueue> place;
+  alignas(16) std::uint8_t table[48] = {};
+  const std::array<Part, 3> parts = {{{0x1000, 78}, {0x104E, 32768}, {0x904E, 5}}};
+  place.queue.offer_table(2, table, 0x5000, parts);
+  const std::size_t at = SplitQueue::parts(4).descriptors + 2 * std::size_t{16};
+  EXPECT_EQ(place.at<std::uint64_t>(at), 0x5000U);
+  EXPECT_EQ(place.at<std::uint32_t>(at + 8), 48U);
+  EXPECT_EQ(place.at<std::uint16_t>(at + 12), 4);  // indirect
+  const auto* entry = reinterpret_cast<const detail::Descriptor*>(table);
+  for (std::size_t i = 0; i < parts.size(); ++i, ++entry) {
+    EXPECT_EQ(entry->address, parts[i].address);
+    EXPECT_EQ(entry->size, parts[i].size);
+    EXPECT_EQ(entry->flags, i < 2 ? 1 : 0);  // another one follows
+    if (i < 2) {
+      EXPECT_EQ(entry->next, i + 1);
+    }
+  }
+}
+
+TEST(packed_queue, offers_a_table_of_the_parts_of_a_buffer) {
+  Place<PackedQueue> place;
+  alignas(16) std::uint8_t table[32] = {};
+  const std::array<Part, 2> parts = {{{0x1000, 78}, {0x104E, 32768}}};
+  place.queue.offer_table(3, table, 0x5000, parts);
+  EXPECT_TRUE(place.queue.publish());
+  EXPECT_EQ(place.at<std::uint64_t>(0), 0x5000U);
+  EXPECT_EQ(place.at<std::uint32_t>(8), 32U);
+  EXPECT_EQ(place.at<std::uint16_t>(12), 3);           // its number
+  EXPECT_EQ(place.at<std::uint16_t>(14), 0x0080 | 4);  // available, indirect
+  const auto* entry = reinterpret_cast<const detail::Descriptor*>(table);
+  EXPECT_EQ(entry[1].address, 0x104EU);
+  EXPECT_EQ(entry[1].size, 32768U);
+  EXPECT_EQ(entry[1].next, 0);  // the flags of a packed ring
 }
 
 TEST(packed_queue, gives_buffers_out_and_takes_them_back_over_many_wraps) {

@@ -1,9 +1,10 @@
 // The driver's side of one virtqueue, in both layouts: what a guest's kernel would do, without interrupts.
 //
-// Theory  Every buffer is one descriptor with a number of its owner's, which comes back when the device has used it.
+// Theory  Every buffer is one descriptor with a number of its owner's, which comes back when the device has used it: of
+//         the buffer itself, or of a table of its parts (an indirect descriptor), as Linux sends pieces of 64 KB.
 //         The two classes have the same members; what drives them is a template over the layout.
-// Limits  No indirect descriptors, no chains, no event index, no in-order promise: the least that every back-end takes,
-//         so that all that are compared do the same work.
+// Limits  No chains in the ring, no event index, no in-order promise: the least that every back-end takes, so that all
+//         that are compared do the same work.
 // Source  VIRTIO 1.2, sections 2.7 (split) and 2.8 (packed).
 #pragma once
 #include <array>
@@ -11,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <vector>
+#include <span>
 
 namespace patchbay::bench {
 
@@ -19,6 +20,13 @@ inline constexpr std::size_t ring_alignment = 64;
 [[nodiscard]] constexpr std::size_t ring_aligned(std::size_t size_bytes) noexcept {
   return (size_bytes + ring_alignment - 1) / ring_alignment * ring_alignment;
 }
+
+// Of a buffer that the device reads.
+struct Part {
+  std::uint64_t address = 0;
+  std::uint32_t size = 0;
+};
+inline constexpr std::size_t table_entry_bytes = 16;
 
 struct Used {
   std::uint16_t id = 0;
@@ -44,7 +52,9 @@ struct Descriptor {
   std::uint16_t next;   // of a packed ring: the flags
 };
 static_assert(sizeof(Descriptor) == 16);
+inline constexpr std::uint16_t has_next = 1;
 inline constexpr std::uint16_t device_writes = 2;
+inline constexpr std::uint16_t is_table = 4;
 }  // namespace detail
 
 class SplitQueue {
@@ -70,12 +80,19 @@ class SplitQueue {
 
   // Room is the caller's to know: as many may be offered and not yet reaped as there are entries.
   void offer(std::uint16_t id, std::uint64_t address, std::uint32_t size, bool device_writes) noexcept {
-    detail::Descriptor& descriptor = descriptors_[id];
-    descriptor.address = address;
-    descriptor.size = size;
-    descriptor.flags = device_writes ? detail::device_writes : std::uint16_t{0};
-    avail_[2 + (next_ & mask_)] = id;
-    ++next_;
+    offer(id, {address, size}, device_writes ? detail::device_writes : std::uint16_t{0});
+  }
+  // `parts` of a buffer that the device reads become the table at `table`, which is at guest address `address`.
+  void offer_table(std::uint16_t id, std::uint8_t* table, std::uint64_t address, std::span<const Part> parts) noexcept {
+    auto* const entries = detail::at<detail::Descriptor>(table, 0);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const bool last = i + 1 == parts.size();
+      entries[i] = {.address = parts[i].address,
+                    .size = parts[i].size,
+                    .flags = last ? std::uint16_t{0} : detail::has_next,
+                    .next = static_cast<std::uint16_t>(last ? 0 : i + 1)};
+    }
+    offer(id, {address, static_cast<std::uint32_t>(parts.size() * table_entry_bytes)}, detail::is_table);
   }
   // Shows the device what was offered. True: it wants to be kicked for it.
   [[nodiscard]] bool publish() noexcept {
@@ -102,6 +119,15 @@ class SplitQueue {
   }
 
  private:
+  void offer(std::uint16_t id, const Part& part, std::uint16_t flags) noexcept {
+    detail::Descriptor& descriptor = descriptors_[id];
+    descriptor.address = part.address;
+    descriptor.size = part.size;
+    descriptor.flags = flags;
+    avail_[2 + (next_ & mask_)] = id;
+    ++next_;
+  }
+
   detail::Descriptor* descriptors_;
   std::uint16_t* avail_;
   std::uint8_t* used_;
@@ -132,24 +158,14 @@ class PackedQueue {
   }
 
   void offer(std::uint16_t id, std::uint64_t address, std::uint32_t size, bool device_writes) noexcept {
-    detail::Descriptor& descriptor = descriptors_[next_];
-    descriptor.address = address;
-    descriptor.size = size;
-    descriptor.flags = id;
-    const auto flags =
-        static_cast<std::uint16_t>((next_wrap_ ? avail_flag : used_flag) | (device_writes ? detail::device_writes : 0));
-    // The first of a batch becomes available last, so that the device sees all of it or nothing.
-    if (!has_first_) {
-      has_first_ = true;
-      first_ = next_;
-      first_flags_ = flags;
-    } else {
-      descriptor.next = flags;
+    offer(id, {address, size}, device_writes ? detail::device_writes : std::uint16_t{0});
+  }
+  void offer_table(std::uint16_t id, std::uint8_t* table, std::uint64_t address, std::span<const Part> parts) noexcept {
+    auto* const entries = detail::at<detail::Descriptor>(table, 0);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      entries[i] = {.address = parts[i].address, .size = parts[i].size, .flags = 0, .next = 0};
     }
-    if (++next_ == entries_) {
-      next_ = 0;
-      next_wrap_ = !next_wrap_;
-    }
+    offer(id, {address, static_cast<std::uint32_t>(parts.size() * table_entry_bytes)}, detail::is_table);
   }
   [[nodiscard]] bool publish() noexcept {
     if (!has_first_) return false;
@@ -175,6 +191,26 @@ class PackedQueue {
  private:
   static constexpr std::uint16_t avail_flag = 1 << 7;
   static constexpr std::uint16_t used_flag = 1 << 15;
+
+  void offer(std::uint16_t id, const Part& part, std::uint16_t more_flags) noexcept {
+    detail::Descriptor& descriptor = descriptors_[next_];
+    descriptor.address = part.address;
+    descriptor.size = part.size;
+    descriptor.flags = id;
+    const auto flags = static_cast<std::uint16_t>((next_wrap_ ? avail_flag : used_flag) | more_flags);
+    // The first of a batch becomes available last, so that the device sees all of it or nothing.
+    if (!has_first_) {
+      has_first_ = true;
+      first_ = next_;
+      first_flags_ = flags;
+    } else {
+      descriptor.next = flags;
+    }
+    if (++next_ == entries_) {
+      next_ = 0;
+      next_wrap_ = !next_wrap_;
+    }
+  }
 
   detail::Descriptor* descriptors_;
   std::uint16_t* device_;

@@ -1,13 +1,17 @@
 #include "tests/performance/front_end.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "control/vhost_user/message.h"
 
@@ -29,6 +33,27 @@ UniqueFd new_socket() {
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) throw std::system_error(errno, std::generic_category(), "socket");
   return socket;
+}
+
+// Of virtio features, for messages.
+std::string names_of(std::uint64_t features) {
+  struct Name {
+    unsigned bit;
+    const char* text;
+  };
+  constexpr std::array<Name, 8> names = {{{0, "CSUM"},
+                                          {1, "GUEST_CSUM"},
+                                          {7, "GUEST_TSO4"},
+                                          {11, "HOST_TSO4"},
+                                          {15, "MRG_RXBUF"},
+                                          {28, "INDIRECT_DESC"},
+                                          {32, "VERSION_1"},
+                                          {34, "RING_PACKED"}}};
+  std::vector<const char*> found;
+  for (const Name& name : names) {
+    if ((features >> name.bit & 1) != 0) found.push_back(name.text);
+  }
+  return fmt::format("{}", fmt::join(found, ", "));
 }
 
 void limit_waiting(int socket) {
@@ -116,12 +141,12 @@ void FrontEnd::tell_and_wait(std::uint32_t request, const test::Bytes& payload, 
   }
 }
 
-void FrontEnd::set_up(const SharedMemory& memory, const Rings& rings, std::uint64_t features, std::uint64_t needed) {
+void FrontEnd::set_up(const SharedMemory& memory, const Rings& rings, std::uint64_t features) {
   const std::uint64_t offered = ask(number(Request::get_features));
-  if (const std::uint64_t missing = needed & ~offered; missing != 0) {
-    throw std::runtime_error(fmt::format("{}: the back-end does not offer virtio features {:#x}", path_, missing));
+  if (const std::uint64_t missing = features & ~offered; missing != 0) {
+    throw std::runtime_error(fmt::format("{}: the back-end does not offer {}", path_, names_of(missing)));
   }
-  features_ = features & offered;
+  features_ = features;
   const bool has_protocol_features = (offered & f_protocol_features) != 0;
   if (has_protocol_features) {
     protocol_features_ = ask(number(Request::get_protocol_features)) & (protocol_mq | protocol_reply_ack);

@@ -20,6 +20,10 @@ namespace patchbay::bench {
 
 inline constexpr std::uint64_t net_f_mrg_rxbuf = std::uint64_t{1} << 15;
 inline constexpr std::uint64_t f_version_1 = std::uint64_t{1} << 32;
+// CSUM, GUEST_CSUM, GUEST_TSO4, HOST_TSO4 and indirect descriptors: what pieces of 64 KB need, both ways.
+inline constexpr std::uint64_t offload_features = std::uint64_t{1} << 0 | std::uint64_t{1} << 1 |
+                                                  std::uint64_t{1} << 7 | std::uint64_t{1} << 11 |
+                                                  std::uint64_t{1} << 28;
 inline constexpr std::uint64_t guest_base = 0x10000;           // guest addresses of the shared memory start here,
 inline constexpr std::uint64_t front_end_base = 0x7F00000000;  // front-end addresses here
 
@@ -39,8 +43,8 @@ class FrontEnd {
   // Waits for the back-end at most `limit_s`.
   [[nodiscard]] static FrontEnd accept(int listener, const std::string& path, int limit_s);
 
-  // Negotiates `features` as far as offered, then memory and rings. Errors: `needed` is not offered.
-  void set_up(const SharedMemory& memory, const Rings& rings, std::uint64_t features, std::uint64_t needed);
+  // Negotiates `features`, then memory and rings. Errors: one of the features is not offered.
+  void set_up(const SharedMemory& memory, const Rings& rings, std::uint64_t features);
 
   [[nodiscard]] std::uint64_t features() const noexcept { return features_; }
   void kick(std::size_t ring) noexcept;

@@ -5,13 +5,15 @@
 //         answers each with one. So one attached set of vnics serves many measurements, and the driver (tools/bench)
 //         reads the switch's own counters in between.
 //           {"link": {"limit_s": 20}}               each vnic hears from its peer; the switch learns where they are
-//           {"run": {"frame_bytes", "flows", "macs", "rate", "seconds", "frames_each", "burst", "burst_least",
-//                    "window", "quiet_s", "check_bytes"}}
+//           {"run": {"frame_bytes", "gso_size", "may_be_cut", "flows", "macs", "rate", "seconds", "frames_each",
+//                    "burst", "burst_least", "window", "quiet_s", "check_bytes"}}
 //           {"endure": {the keys of "run"}}         a run over which back-ends may die and come back, to the next command,
 //                                                    which is {"enough": {}}
 //           {"wake": {"count": 1000, "sleep_limit_s": 1}}
 //                                                    from a kick to the frame in the peer's ring, of a switch that sleeps
 //           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
+//         With "mirror": "02:…" in the file, an address behind the switch, each vnic sends there and waits for its own
+//         frames to come back with their addresses exchanged, instead of sending to a peer.
 //         It ends with its standard input.
 // Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
 #include <fmt/format.h>
@@ -24,6 +26,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -47,6 +50,7 @@ struct Config {
   std::vector<End> vnics;
   bool listens = false;  // else it connects
   bool packed = false;
+  std::optional<MacAddr> mirror;
   int attach_limit_s = 30;
   VnicShape shape;
 };
@@ -60,21 +64,27 @@ Config read_config(const char* path) {
   if (!file) throw std::runtime_error(fmt::format("{}: cannot be read", path));
   const Json json = Json::parse(file);
   Config config;
+  const auto mac_of = [&](const Json& text) {
+    const auto mac = MacAddr::parse(text.get<std::string>());
+    if (!mac) throw std::runtime_error(fmt::format("{}: {} is no MAC address", path, text.dump()));
+    return *mac;
+  };
   for (const Json& vnic : json.at("vnics")) {
-    const auto mac = MacAddr::parse(vnic.at("mac").get<std::string>());
-    if (!mac) throw std::runtime_error(fmt::format("{}: {} is no MAC address", path, vnic.at("mac").dump()));
-    config.vnics.push_back({.socket = vnic.at("socket"), .mac = *mac});
+    config.vnics.push_back({.socket = vnic.at("socket"), .mac = mac_of(vnic.at("mac"))});
   }
-  if (config.vnics.empty() || config.vnics.size() % 2 != 0) {
+  if (json.contains("mirror")) config.mirror = mac_of(json.at("mirror"));
+  if (config.vnics.empty() || (!config.mirror && config.vnics.size() % 2 != 0)) {
     throw std::runtime_error(fmt::format("{}: vnics come in pairs, here are {}", path, config.vnics.size()));
   }
   config.listens = json.value("role", "connect") == "listen";
   config.packed = json.value("layout", "split") == "packed";
   config.attach_limit_s = json.value("attach_limit_s", config.attach_limit_s);
   config.shape.entries = json.value("ring_entries", config.shape.entries);
+  config.shape.transmit_buffers = json.value("transmit_buffers", config.shape.transmit_buffers);
   config.shape.receive_bytes = json.value("receive_bytes", config.shape.receive_bytes);
   config.shape.frame_bytes_max = json.value("frame_bytes_max", config.shape.frame_bytes_max);
   config.shape.huge_pages = json.value("huge_pages", config.shape.huge_pages);
+  config.shape.offloads = json.value("offloads", config.shape.offloads);
   if (json.contains("cpu")) stay_on(json.at("cpu"));
   return config;
 }
@@ -89,7 +99,8 @@ Json latency_ns(const Histogram& latency, double cycles_per_ns) {
 template <typename Queue>
 class Generator {
  public:
-  explicit Generator(const Config& config) : ends_(config.vnics), cycles_per_ns_(measure_cycles_per_ns()) {
+  explicit Generator(const Config& config)
+      : ends_(config.vnics), mirror_(config.mirror), cycles_per_ns_(measure_cycles_per_ns()) {
     if (config.listens) {
       for (const auto& end : ends_) listeners_.push_back(listen_on(end.socket));
       say({{"listening", listeners_.size()}});
@@ -116,20 +127,23 @@ class Generator {
 
  private:
   void attach(std::size_t i, int limit_s) {
-    constexpr std::uint64_t features = f_version_1 | net_f_mrg_rxbuf;
     vnics_[i].attach(listeners_.empty() ? FrontEnd::connect(ends_[i].socket)
-                                        : FrontEnd::accept(listeners_[i].get(), ends_[i].socket, limit_s),
-                     features, features);
+                                        : FrontEnd::accept(listeners_[i].get(), ends_[i].socket, limit_s));
   }
+
+  [[nodiscard]] Traffic<Queue> traffic() { return Traffic<Queue>(vnics_, cycles_per_ns_, mirror_); }
 
   Json obey(const Json& command) {
     if (command.contains("link")) {
       const double limit_s = command.at("link").value("limit_s", 20.0);
-      return {{"silent", Traffic<Queue>(vnics_, cycles_per_ns_).link(++run_, limit_s)}};
+      return {{"silent", traffic().link(++run_, limit_s)}};
     }
     if (command.contains("run")) return run(command.at("run"));
     if (command.contains("endure")) return endure(command.at("endure"));
-    if (command.contains("wake")) return wake(command.at("wake"));
+    if (command.contains("wake")) {
+      if (mirror_) throw std::runtime_error("wake needs two vnics and no mirror");
+      return wake(command.at("wake"));
+    }
     if (command.contains("bare_ping")) {
       const Json& ping = command.at("bare_ping");
       return latency_ns(bare_ping(ping.value("count", std::size_t{1000}), ping.at("cpu"), cycles_per_ns_),
@@ -143,6 +157,8 @@ class Generator {
     RunFrames frames;
     frames.run = ++run_;
     frames.size = wanted.value("frame_bytes", frames.size);
+    frames.gso_size = wanted.value("gso_size", frames.gso_size);
+    frames.may_be_cut = wanted.value("may_be_cut", frames.may_be_cut);
     frames.flows = wanted.value("flows", frames.flows);
     frames.macs = wanted.value("macs", frames.macs);
     frames.check_bytes = wanted.value("check_bytes", frames.check_bytes);
@@ -154,22 +170,26 @@ class Generator {
     load.burst_least = wanted.value("burst_least", load.burst_least);
     load.window = wanted.value("window", load.window);
     load.quiet_s = wanted.value("quiet_s", load.quiet_s);
-    if (frames.size < frame_bytes_min || frames.size > vnics_.front().shape().frame_bytes_max) {
+    const VnicShape& shape = vnics_.front().shape();
+    const std::size_t least = frame_bytes_least(frames.gso_size);
+    if (frames.size < least || frames.size > shape.frame_bytes_max) {
       throw std::runtime_error(fmt::format("frame_bytes {}: from {} to frame_bytes_max of the file, {}", frames.size,
-                                           frame_bytes_min, vnics_.front().shape().frame_bytes_max));
+                                           least, shape.frame_bytes_max));
     }
+    if (frames.gso_size != 0 && !shape.offloads) throw std::runtime_error("gso_size needs \"offloads\" in the file");
     return {frames, load};
   }
 
   Json run(const Json& wanted) {
     const auto [frames, load] = read_run(wanted);
-    const Measured measured = Traffic<Queue>(vnics_, cycles_per_ns_).run(frames, load);
+    const Measured measured = traffic().run(frames, load);
     const VnicCounts& sum = measured.sum;
     return {{"sent", sum.sent},
             {"received", sum.received},
             {"lost", sum.sent - std::min(sum.sent, sum.received)},
             {"misdelivered", sum.misdelivered},
             {"damaged", sum.damaged},
+            {"first_damage", sum.first_damage},
             {"reordered", sum.reordered},
             {"stray", sum.stray},
             {"not_offered", measured.not_offered},
@@ -184,7 +204,7 @@ class Generator {
   Json endure(const Json& wanted) {
     const auto [frames, load] = read_run(wanted);
     Endurance<Queue> endurance(vnics_, [this](std::size_t i) { attach(i, 0); });
-    const Measured measured = Traffic<Queue>(vnics_, cycles_per_ns_).run(frames, load, [&] {
+    const Measured measured = traffic().run(frames, load, [&] {
       endurance.turn();
       pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
       return std::cin.rdbuf()->in_avail() <= 0 && ::poll(&input, 1, 0) == 0;
@@ -245,6 +265,7 @@ class Generator {
   const std::vector<Config::End> ends_;
   std::vector<UniqueFd> listeners_;  // where we listen: one a vnic
   std::deque<Vnic<Queue>> vnics_;
+  const std::optional<MacAddr> mirror_;
   const double cycles_per_ns_;
   std::uint32_t run_ = 0;
 };

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <optional>
 
 #include "tests/performance/histogram.h"
 #include "tests/performance/tsc.h"
@@ -40,8 +41,10 @@ struct Measured {
 template <typename Queue>
 class Traffic {
  public:
-  // The peer of vnic n is n ^ 1: there must be an even number.
-  Traffic(std::deque<Vnic<Queue>>& vnics, double cycles_per_ns) : vnics_(vnics), cycles_per_ns_(cycles_per_ns) {}
+  // The peer of vnic n is n ^ 1: there must be an even number. With a `mirror`, an address behind the switch from where
+  // each frame comes back, it is n itself.
+  Traffic(std::deque<Vnic<Queue>>& vnics, double cycles_per_ns, std::optional<MacAddr> mirror = {})
+      : vnics_(vnics), cycles_per_ns_(cycles_per_ns), mirror_(mirror) {}
 
   // `goes_on`: asked once a round; when it says no, sending ends before its time.
   template <typename GoesOn>
@@ -77,7 +80,7 @@ class Traffic {
     while (silent != 0 && tsc() < end) {
       for (std::size_t i = 0; i < vnics_.size(); ++i) {
         vnics_[i].reclaim();
-        if (vnics_[i ^ 1].counts.received == 0 && vnics_[i].room() != 0) vnics_[i].send(1);
+        if (vnics_[peer(i)].counts.received == 0 && vnics_[i].room() != 0) vnics_[i].send(1);
       }
       const std::uint64_t again = tsc() + cycles(0.05);
       do {
@@ -96,12 +99,19 @@ class Traffic {
     std::uint64_t acknowledged = 0;  // closed loop: sequence up to which frames have arrived or are given up
   };
 
+  [[nodiscard]] std::size_t peer(std::size_t i) const noexcept { return mirror_ ? i : i ^ 1; }
   [[nodiscard]] std::uint64_t cycles(double seconds) const {
     return static_cast<std::uint64_t>(seconds * 1e9 * cycles_per_ns_);
   }
 
   void prepare(const RunFrames& frames) {
-    for (std::size_t i = 0; i < vnics_.size(); ++i) vnics_[i].prepare(frames, vnics_[i ^ 1]);
+    for (std::size_t i = 0; i < vnics_.size(); ++i) {
+      if (mirror_) {
+        vnics_[i].prepare_mirrored(frames, *mirror_);
+      } else {
+        vnics_[i].prepare(frames, vnics_[peer(i)]);
+      }
+    }
     paces_.assign(vnics_.size(), {});
     moved_at_ = tsc();
     moved_ = 0;
@@ -141,7 +151,7 @@ class Traffic {
 
   [[nodiscard]] std::size_t window_left(std::size_t i) {
     Pace& pace = paces_[i];
-    pace.acknowledged = std::max(pace.acknowledged, vnics_[i ^ 1].next_expected());
+    pace.acknowledged = std::max(pace.acknowledged, vnics_[peer(i)].next_expected());
     const std::uint64_t under_way = vnics_[i].counts.sent - std::min(pace.acknowledged, vnics_[i].counts.sent);
     return under_way >= window_ ? 0 : static_cast<std::size_t>(window_ - under_way);
   }
@@ -181,6 +191,7 @@ class Traffic {
       measured.sum.received += counts.received;
       measured.sum.misdelivered += counts.misdelivered;
       measured.sum.damaged += counts.damaged;
+      if (counts.damaged != 0) measured.sum.first_damage = counts.first_damage;
       measured.sum.reordered += counts.reordered;
       measured.sum.stray += counts.stray;
       measured.sum.kicks += counts.kicks;
@@ -192,6 +203,7 @@ class Traffic {
 
   std::deque<Vnic<Queue>>& vnics_;
   const double cycles_per_ns_;
+  const std::optional<MacAddr> mirror_;
   std::vector<Pace> paces_;
   std::size_t window_ = 0;
   std::size_t moved_ = 0;  // frames received since moved_at_ was looked at
