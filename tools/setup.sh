@@ -8,7 +8,7 @@ packages_run=(qemu-system-x86 openvswitch-switch python3-scapy python3-pytest py
 packages_test=(clang libclang-rt-dev clang-format dpdk-dev tshark git strace systemd libvirt-daemon libvirt-daemon-driver-qemu
   libvirt-clients)
 # What ./bench measures against, and what draws its charts.
-packages_bench=(openvswitch-switch-dpdk dpdk-dev python3-matplotlib)
+packages_bench=(openvswitch-switch-dpdk dpdk-dev python3-matplotlib clang)
 
 say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

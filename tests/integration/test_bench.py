@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from bench import rows
+from bench import rows, uplinks
 from bench.generator import Generator, mac_of
 from lab import image, netcheck
 from lab.lab import directory
@@ -22,9 +22,9 @@ def attach(host):
     """attach(vnics, …): a generator with so many vnics on one switch, attached and heard by their peers."""
     generators = []
 
-    def attach_vnics(count, mtu=1500, words=(), **shape):
+    def attach_vnics(count, mtu=1500, words=(), switch=("--private",), **shape):
         host.clear()
-        host.daemon.do("switch", "create", "lab", "--private", "--mtu", mtu)
+        host.daemon.do("switch", "create", "lab", *switch, "--mtu", mtu)
         for number in range(count):
             host.daemon.do("vnic", "create", f"v{number}", "--switch", "lab", "--mac", mac_of(number), *words)
         sockets = [host.json("vnic", "show", f"v{number}")["vhost_socket"] for number in range(count)]
@@ -69,6 +69,41 @@ def test_a_jumbo_frame_arrives_in_several_buffers(attach):
     generator = attach(2, mtu=9000, frame_bytes_max=9014)
     result = generator.run(**PATIENT, frames_each=500, frame_bytes=9014, check_bytes=True)
     check_all_arrived(result, 1000)
+
+
+@pytest.mark.parametrize("layout", ["split", "packed"])
+def test_pieces_of_64_kb_arrive_whole(host, attach, layout):
+    generator = attach(2, layout=layout, **rows.PIECE_SHAPE)
+    before = account(host)
+    result = generator.run(**PATIENT, frames_each=300, check_bytes=True, **rows.PIECE)
+    check_all_arrived(result, 600)
+    after = account(host)
+    assert after.ports["v0"]["in"] - before.ports["v0"]["in"] == 300
+    assert after.ports["v1"]["out"] - before.ports["v1"]["out"] == 300
+
+
+@pytest.fixture(scope="module")
+def wire(host):
+    return uplinks.Wire(host.lab).build()
+
+
+@pytest.fixture
+def mirror(wire):
+    wire.add_mirror()
+    return wire
+
+
+@pytest.mark.parametrize("frames", [{"frame_bytes": 64}, {"frame_bytes": 1514},
+                                    pytest.param({**rows.PIECE, "may_be_cut": True}, id="pieces")])
+def test_frames_to_the_uplink_come_back(host, mirror, attach, frames):
+    shape = rows.PIECE_SHAPE if "gso_size" in frames else {}
+    generator = attach(1, switch=("--external", uplinks.NIC), mirror=uplinks.MIRROR, **shape)
+    result = generator.run(**PATIENT, frames_each=300, window=16, check_bytes=True, **frames)
+    check_all_arrived(result, 300)
+    assert mirror.far.statistics(uplinks.FAR)["tx_packets"] >= 300
+    mirror.remove_mirror()  # and it was the mirror that did it
+    result = generator.run(seconds=60, rate=50_000, frames_each=10, **frames)
+    assert (result["sent"], result["received"], result["damaged"]) == (10, 0, 0), result
 
 
 def test_addresses_behind_vnics_are_learned(host, attach):

@@ -31,6 +31,8 @@ class Setup:
     vnics: int = 2
     mtu: int = 1500
     macs: int = 0  # addresses behind each vnic, which the switch has to learn; 0: the vnic's own, which it may know
+    pieces: bool = False  # segmentation offload is switched on, where it has to be
+    uplink: bool = False  # instead of a private switch, one with the NIC of uplinks.py
     shape: dict = field(default_factory=dict, hash=False)  # of the generator's vnics
 
 
@@ -38,8 +40,10 @@ class Candidate:
     """start(setup) … stop(), as often as wanted. `role`: what the generator does, connect or listen."""
 
     name = title = ""
+    family = ""  # what --only calls it
     role = "connect"
     polls = True  # whether it uses its core also when there is nothing to do
+    sets_pace = True  # whether all are offered no more than it takes half the time
 
     def __init__(self, lab, cpu):
         self.lab = lab
@@ -88,8 +92,10 @@ class Candidate:
 
 
 class Patchbay(Candidate):
-    name, title = "patchbay", "Patchbay"
+    name = family = "patchbay"
+    title = "Patchbay"
     polls = False
+    options = ()  # of patchbayd
 
     def __init__(self, lab, cpu):
         super().__init__(lab, cpu)
@@ -97,7 +103,7 @@ class Patchbay(Candidate):
 
     def start(self, setup):
         self._fresh_dir()
-        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", self.cpu])
+        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", self.cpu, *self.options])
         self.daemon.start()
         self.apply(setup)
         shown = {vnic["name"]: vnic["vhost_socket"] for vnic in self.daemon.json("vnic", "list")}
@@ -107,13 +113,16 @@ class Patchbay(Candidate):
         """Makes the switch and its vnics, in one transaction."""
         path = os.path.join(self.dir, "host.yaml")
         spoofing = {"mac_spoofing": True, "mac_limit": setup.macs} if setup.macs else {}
-        host = {"switches": {"lan": {"type": "private", "mtu": setup.mtu}},
+        host = {"switches": {"lan": self.switch(setup)},
                 "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n), **spoofing} for n in range(setup.vnics)}}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(host, file)
         done = self.daemon.cli("apply", "-f", path, limit_s=60.0)
         if done.returncode != 0:
             raise LabError(f"patchbay apply: {done.stderr.strip()}")
+
+    def switch(self, setup):
+        return {"type": "private", "mtu": setup.mtu}
 
     def stop(self):
         if self.daemon:
@@ -131,11 +140,21 @@ class Patchbay(Candidate):
         return done.stdout.strip() or "unknown"
 
     def configuration(self):
-        return f"patchbayd --worker-cpus {self.cpu}; one private switch, vnics with pinned addresses"
+        return (f"patchbayd {' '.join(map(str, ('--worker-cpus', self.cpu, *self.options)))}; one private switch, vnics "
+                "with pinned addresses")
+
+
+class PatchbayPolling(Patchbay):
+    """The same with workers that never sleep, as those of the others never do."""
+
+    name, title = "patchbay-polling", "Patchbay, --poll always"
+    polls = True
+    options = ("--poll", "always")
 
 
 class OvsDpdk(Candidate):
-    name, title = "ovs", "Open vSwitch with DPDK"
+    name = family = "ovs"
+    title = "Open vSwitch with DPDK"
     role = "listen"
     extra_settings = ()
 
@@ -148,14 +167,23 @@ class OvsDpdk(Candidate):
             return f"{VSWITCHD_DPDK} is not there: install openvswitch-switch-dpdk"
         return None
 
-    def settings(self):
-        return ["dpdk-init=true", f"pmd-cpu-mask={1 << self.cpu:#x}", f"dpdk-lcore-mask={_other_cpu_mask(self.cpu):#x}",
-                'dpdk-extra="--in-memory --no-pci"', *self.extra_settings]
+    def main_cpus(self):
+        """Mask of where its main thread may run."""
+        return _other_cpu_mask(self.cpu)
+
+    def settings(self, setup=Setup()):
+        return ["dpdk-init=true", f"pmd-cpu-mask={1 << self.cpu:#x}", f"dpdk-lcore-mask={self.main_cpus():#x}",
+                'dpdk-extra="--in-memory --no-pci"', *(["userspace-tso-enable=true"] if setup.pieces else []),
+                *self.extra_settings]
+
+    def uplink_words(self):
+        """Of add-port, where there is an uplink."""
+        raise NotImplementedError
 
     def start(self, setup):
         self._fresh_dir()
         self.ovs = OpenVSwitch(self.dir, self.lab.host, VSWITCHD_DPDK)
-        self.ovs.start_daemons(*self.settings())
+        self.ovs.start_daemons(*self.settings(setup))
         table = [f"other-config:mac-table-size={2 * setup.macs * setup.vnics}"] if setup.macs else []
         self.ovs.vsctl("add-br", "lan", "--", "set", "bridge", "lan", "datapath_type=netdev", *table)
         return self.sockets(setup.vnics)
@@ -166,7 +194,12 @@ class OvsDpdk(Candidate):
             port = f"v{number}"
             words += ["--", "add-port", "lan", port, "--", "set", "interface", port, "type=dpdkvhostuserclient",
                       f"options:vhost-server-path={socket}", f"mtu_request={setup.mtu}"]
+        if setup.uplink:
+            words += ["--", "add-port", "lan", *self.uplink_words()]
         self.ovs.vsctl(*words[1:])
+        wrong = re.findall(r'error +: "(.+)"', self.ovs.vsctl("list", "interface").stdout)
+        if wrong:
+            raise LabError(wrong[0])
 
     def stop(self):
         if self.ovs:
@@ -174,9 +207,12 @@ class OvsDpdk(Candidate):
             self.ovs = None
 
     def busy_cycles(self):
+        return self.processing_cycles(main_thread=False)
+
+    def processing_cycles(self, main_thread):
         text = self.ovs.appctl("dpif-netdev/pmd-stats-show").stdout
-        pmds = text.split("main thread:")[0]
-        return sum(int(cycles) for cycles in re.findall(r"processing cycles: (\d+)", pmds))
+        counted = text if main_thread else text.split("main thread:")[0]
+        return sum(int(cycles) for cycles in re.findall(r"processing cycles: (\d+)", counted))
 
     def process(self):
         return self.ovs.vswitchd
@@ -185,7 +221,8 @@ class OvsDpdk(Candidate):
         return run(VSWITCHD_DPDK, "--version").stdout.strip().replace("\n", ", ")
 
     def configuration(self):
-        return f"other_config {' '.join(self.settings())}; one netdev bridge, action NORMAL, dpdkvhostuserclient ports"
+        return (f"other_config {' '.join(self.settings())}; one netdev bridge, action NORMAL, dpdkvhostuserclient "
+                "ports; with userspace-tso-enable=true for pieces of 64 KB")
 
 
 class OvsSleeping(OvsDpdk):
@@ -196,7 +233,8 @@ class OvsSleeping(OvsDpdk):
 
 
 class Testpmd(Candidate):
-    name, title = "testpmd", "testpmd io"
+    name = family = "testpmd"
+    title = "testpmd io"
 
     def __init__(self, lab, cpu):
         super().__init__(lab, cpu)
@@ -214,8 +252,12 @@ class Testpmd(Candidate):
         self._fresh_dir()
         sockets = self.sockets(setup.vnics)
         main = next(cpu for cpu in range(64) if _other_cpu_mask(self.cpu) >> cpu & 1)
+        # With legacy flags a mbuf says what it needs in the words of a sender, so that it may be passed on as it is.
+        offload = ",tso=1,legacy-ol-flags=1" if setup.pieces else ""
         devices = [word for number, socket in enumerate(sockets)
-                   for word in ("--vdev", f"net_vhost{number},iface={socket},client=0")]
+                   for word in ("--vdev", f"net_vhost{number},iface={socket},client=0{offload}")]
+        if setup.uplink:
+            devices += self.more_devices()
         log = os.path.join(self.lab.dir, "testpmd.log")
         begin = os.path.getsize(log) if os.path.exists(log) else 0
         self._process = self.lab.host.start(
@@ -226,6 +268,10 @@ class Testpmd(Candidate):
         self._wait("testpmd> ", begin)
         self._say("start")
         return sockets
+
+    def more_devices(self):
+        """Words for the uplink, where there is one."""
+        raise NotImplementedError
 
     def _size(self):
         return os.path.getsize(self._process.log)
@@ -263,10 +309,11 @@ class Testpmd(Candidate):
         return run("dpkg-query", "-W", "-f", "${Version}", "dpdk-dev", check=False).stdout.strip() or "unknown"
 
     def configuration(self):
-        return "--forward-mode=io --nb-cores=1 on net_vhost ports; forwards pairs without looking at a frame"
+        return ("--forward-mode=io --nb-cores=1 on net_vhost ports; forwards pairs without looking at a frame; with tso=1 "
+                "legacy-ol-flags=1 for pieces of 64 KB")
 
 
-CLASSES = {kind.name: kind for kind in (Patchbay, OvsDpdk, Testpmd, OvsSleeping)}
+CLASSES = (Patchbay, OvsDpdk, Testpmd)
 
 
 def _other_cpu_mask(cpu):

@@ -26,7 +26,7 @@ class Generator:
 
     def __init__(self, netns, directory, sockets, role="connect", cpu=None, **shape):
         """`sockets`: one a vnic, in pairs that send to each other; `shape`: layout, ring_entries, receive_bytes,
-        frame_bytes_max, huge_pages as in tests/performance/main.cpp."""
+        frame_bytes_max, huge_pages, mirror and so on as in tests/performance/main.cpp."""
         self._netns = netns
         self._config = os.path.join(directory, "loadgen.json")
         vnics = [{"socket": socket, "mac": mac_of(number)} for number, socket in enumerate(sockets)]

@@ -17,9 +17,6 @@ from .generator import Generator
 DISTURBED = 0.10  # share of the time that a thread waited for its CPU, above which a measurement is repeated
 ATTEMPTS = 3
 LINK_LIMIT_S = 30.0
-# Frames that a vnic sends at once at equal load. One at a time, every pass of every candidate finds one frame, all are
-# busy all the time, and cycles a frame say nothing but the rate (tried: 1,657, 1,745 and 1,711 at 1.37 M frames/s).
-BURST = 32
 
 
 class Attached:
@@ -68,6 +65,8 @@ def run(bed, seconds, **frames):
         seen = watch.read()
         result.update(busy_cycles=busy, cycles_per_frame=busy / max(1, result["received"]),
                       cpus=seen["cpu"][pid], waited=seen["waited"])
+        if result["received"] == 0:
+            raise LabError("no frame arrived")
         wrong = {name: result[name] for name in ("misdelivered", "damaged") if result[name]}
         if wrong:
             raise LabError(f"frames arrived wrong: {wrong}")
@@ -78,13 +77,27 @@ def run(bed, seconds, **frames):
     return best
 
 
+def verify(bed, row):
+    """Some frames, of which every byte is compared. LabError if one arrives wrong."""
+    result = bed.generator.run(seconds=10.0, frames_each=64, window=8, check_bytes=True, **row.frames)
+    wrong = {name: result[name] for name in ("misdelivered", "damaged") if result[name]}
+    if result["received"] == 0 and not wrong:
+        raise LabError("no frame arrived")
+    if wrong:
+        where = f", the first one's {result['first_damage']}" if result["damaged"] else ""
+        raise LabError(f"of {result['sent']} frames some arrived wrong: {wrong}{where}")
+
+
 def full_load(bed, row, seconds):
     """As fast as it takes frames without dropping them."""
     return run(bed, seconds, **row.frames)
 
 
-def equal_load(bed, row, seconds, frames_per_s, burst=BURST):
-    """At `frames_per_s` over all vnics, `burst` frames of a vnic at once."""
+def equal_load(bed, row, seconds, frames_per_s, burst=None):
+    """At `frames_per_s` over all vnics, `burst` frames of a vnic at once, or as many as the row says. One at a time, every
+    pass of every candidate finds one frame, all are busy all the time, and cycles a frame say nothing but the rate (tried:
+    1,657, 1,745 and 1,711 at 1.37 M frames/s)."""
+    burst = burst or row.burst
     return run(bed, seconds, rate=frames_per_s / bed.setup.vnics, burst=burst, burst_least=burst, **row.frames)
 
 

@@ -7,6 +7,8 @@ import os
 import re
 import statistics
 
+from .tcp import PATHS
+
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
@@ -26,22 +28,38 @@ def values_of(runs, field):
     return [run[field] for run in runs]
 
 
+def _frames_per_s(value):
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} k"
+
+
 def table(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+# The tables of frames: {key in the results: (heading of the first column, the candidate that others are set against)}.
+TABLES = {"traffic": ("VM to VM", "patchbay"), "uplink": ("VM to uplink and back", "patchbay-packet")}
+
+
 class Report:
     def __init__(self, results):
         self.results = results
-        self.names = list(results["candidates"])
         self.titles = {name: facts["title"] for name, facts in results["candidates"].items()}
-        self.peers = [name for name in self.names if name != "patchbay"]
         self.reasons = []  # (row, candidate, reason)
 
+    def names(self, table="traffic"):
+        """Candidates of a table."""
+        return [name for name, facts in self.results["candidates"].items() if facts.get("table", "traffic") == table]
+
+    def peers(self, table="traffic"):
+        return [name for name in self.names(table) if name != TABLES[table][1]]
+
+    def tables(self):
+        return [table for table in TABLES if self.results.get(table)]
+
     def text(self):
-        parts = [self.machine(), self.cycles(), self.throughput(), self.latency(), self.zero_loss(), self.sleep(),
-                 self.attach(), self.control(), self.not_run()]
+        parts = [self.machine(), self.cycles(), self.throughput(), self.latency(), self.zero_loss(), self.tcp(),
+                 self.sleep(), self.attach(), self.control(), self.not_run()]
         return "\n\n".join(part for part in parts if part)
 
     def machine(self):
@@ -57,47 +75,112 @@ class Report:
 
     # ---- Tables -----------------------------------------------------------------------------------------------------
 
-    def _runs(self, key, candidate, kind):
-        return self.results["traffic"][key]["runs"].get(candidate, {}).get(kind, [])
+    def _runs(self, table, key, candidate, kind):
+        return self.results[table][key]["runs"].get(candidate, {}).get(kind, [])
 
-    def _note_reason(self, key, candidate):
-        reason = self.results["traffic"][key]["reasons"].get(candidate)
+    def _note_reason(self, table, key, candidate):
+        reason = self.results[table][key]["reasons"].get(candidate)
         if not reason:
             return
-        done, rounds = len(self._runs(key, candidate, "equal")), self.results["rounds"]
+        done, rounds = len(self._runs(table, key, candidate, "equal")), self.results["rounds"]
         if done:
             reason = f"not in {rounds - done} of {rounds} rounds: {reason}"
-        self.reasons.append((self.results["traffic"][key]["title"], self.titles[candidate], reason))
+        title = self.results[table][key]["title"]
+        where = "" if table == "traffic" else f"{TABLES[table][0]}, "
+        self.reasons.append((where + title, self.titles[candidate], reason))
 
-    def ratio(self, key, peer):
+    def ratio(self, key, peer, table="traffic"):
         """Median cycles of `peer` over those of Patchbay at equal load; None if either is missing."""
-        ours, theirs = (median(values_of(self._runs(key, name, "equal"), "cycles_per_frame"))
-                        for name in ("patchbay", peer))
+        ours, theirs = (median(values_of(self._runs(table, key, name, "equal"), "cycles_per_frame"))
+                        for name in (TABLES[table][1], peer))
         return theirs / ours if ours and theirs else None
 
     def cycles(self):
-        header = ["VM to VM", "offered, frames/s"] + [self.titles[name] for name in self.names] + \
-                 [f"{self.titles[name]} / Patchbay" for name in self.peers]
+        if not self.tables():
+            return ""
+        text = ("**Busy TSC cycles per delivered frame at equal offered load**, frames of a vnic sent in bursts: median "
+                "(least–most).")
+        return "\n\n".join([text, *(self._cycles(key) if key == "traffic" else self._long(key, "equal")
+                                   for key in self.tables())])
+
+    def _cycles(self, key_of_table):
+        names, peers = self.names(key_of_table), self.peers(key_of_table)
+        heading, ours = TABLES[key_of_table]
+        header = [heading, "offered, frames/s, in bursts of"] + [self.titles[name] for name in names]
+        if ours in names:
+            header += [f"{self.titles[name]} / {self.titles[ours]}" for name in peers]
         rows = []
-        for key, row in self.results["traffic"].items():
-            cells = [row["title"], f"{row['offered_frames_per_s'] / 1e6:.2f} M" if row["offered_frames_per_s"] else "–"]
-            for name in self.names:
-                self._note_reason(key, name)
-                cells.append(spread(values_of(self._runs(key, name, "equal"), "cycles_per_frame")))
-            ratios = [self.ratio(key, peer) for peer in self.peers]
-            rows.append(cells + [f"**{ratio:.2f}**" if ratio else "–" for ratio in ratios])
-        return (f"**Busy TSC cycles per delivered frame at equal offered load**, {self.results['burst']} frames of a "
-                "vnic at once: median (least–most).\n\n" + table(header, rows))
+        for key, row in self.results[key_of_table].items():
+            offered = row["offered_frames_per_s"]
+            cells = [row["title"], f"{_frames_per_s(offered)}, {row['burst']}" if offered else "–"]
+            for name in names:
+                self._note_reason(key_of_table, key, name)
+                cells.append(spread(values_of(self._runs(key_of_table, key, name, "equal"), "cycles_per_frame")))
+            if ours in names:
+                ratios = [self.ratio(key, peer, key_of_table) for peer in peers]
+                cells += [f"**{ratio:.2f}**" if ratio else "–" for ratio in ratios]
+            rows.append(cells)
+        return table(header, rows)
+
+    def _long(self, key_of_table, kind):
+        """A line for each candidate of each row, where there are too many for columns."""
+        heading, ours = TABLES[key_of_table]
+        header = [heading, *(["offered, frames/s, in bursts of"] if kind == "equal" else []), "candidate", "M frames/s",
+                  "cycles/frame", f"to {self.titles.get(ours, ours)}"]
+        rows = []
+        for key, row in self.results[key_of_table].items():
+            base = median(values_of(self._runs(key_of_table, key, ours, kind), "cycles_per_frame"))
+            for name in self.names(key_of_table):
+                if kind == "equal":
+                    self._note_reason(key_of_table, key, name)
+                runs = self._runs(key_of_table, key, name, kind)
+                if not runs:
+                    continue
+                cycles = values_of(runs, "cycles_per_frame")
+                offered = [f"{_frames_per_s(row['offered_frames_per_s'])}, {row['burst']}"] if kind == "equal" else []
+                rows.append([row["title"], *offered, self.titles[name],
+                             spread(values_of(runs, "frames_per_s"), 1e-6, 4 if row["frames"].get("gso_size") else 2),
+                             spread(cycles), f"**{median(cycles) / base:.2f}**" if base and name != ours else "–"])
+        return table(header, rows)
 
     def throughput(self):
-        header = ["VM to VM, as fast as it goes"] + [f"{self.titles[name]}, M frames/s" for name in self.names] + \
-                 [f"{self.titles[name]}, cycles/frame" for name in self.names]
+        if not self.tables():
+            return ""
+        text = "**Full load** (closed loop, nothing is lost): median (least–most)."
+        return "\n\n".join([text, *(self._throughput(key) if key == "traffic" else self._long(key, "full")
+                                   for key in self.tables())])
+
+    def _throughput(self, key_of_table):
+        names = self.names(key_of_table)
+        header = [f"{TABLES[key_of_table][0]}, as fast as it goes"] + \
+                 [f"{self.titles[name]}, M frames/s" for name in names] + \
+                 [f"{self.titles[name]}, cycles/frame" for name in names]
         rows = []
-        for key, row in self.results["traffic"].items():
-            runs = [self._runs(key, name, "full") for name in self.names]
-            rows.append([row["title"]] + [spread(values_of(some, "frames_per_s"), 1e-6, 2) for some in runs]
+        for key, row in self.results[key_of_table].items():
+            runs = [self._runs(key_of_table, key, name, "full") for name in names]
+            digits = 4 if row["frames"].get("gso_size") else 2
+            rows.append([row["title"]] + [spread(values_of(some, "frames_per_s"), 1e-6, digits) for some in runs]
                         + [spread(values_of(some, "cycles_per_frame")) for some in runs])
-        return "**Full load** (closed loop, nothing is lost): median (least–most).\n\n" + table(header, rows)
+        return table(header, rows)
+
+    def tcp(self):
+        facts = self.results.get("tcp")
+        if not facts:
+            return ""
+        names, ours = self.names("tcp"), "patchbay-guests"
+        peers = [name for name in names if name != ours] if ours in names else []
+        for name, reason in facts["reasons"].items():
+            self.reasons.append(("TCP of two guests", self.titles[name], reason))
+        rows = []
+        for path, (title, *_) in PATHS.items():
+            rates = {name: facts["runs"].get(name, {}).get(path, []) for name in names}
+            rows.append([title] + [spread(rates[name], 1e-9, 2) for name in names]
+                        + [f"**{median(rates[ours]) / median(rates[name]):.2f}**" if rates[ours] and rates[name] else "–"
+                           for name in peers])
+        header = ["TCP, Gbit/s"] + [self.titles[name] for name in names] + \
+                 [f"Patchbay / {self.titles[name]}" for name in peers]
+        return (f"**TCP of two QEMU guests** ({facts['accelerator']}), iperf3: median (least–most). More is better.\n\n"
+                + table(header, rows))
 
     def latency(self):
         rows = []
@@ -147,10 +230,13 @@ class Report:
         return self.titles.get(name) or self.results["idle"][name]["title"]
 
     def attach(self):
-        rows = [[str(vnics)] + [spread(times.get(name, []), digits=1) for name in self.names]
+        names = self.names()
+        rows = [[str(vnics)] + [spread(times.get(name, []), digits=1) for name in names]
                 for vnics, times in self.results["attach"].items()]
+        if not rows:
+            return ""
         return ("**From nothing to all vnics attached**, seconds, with the making of the guests' memory: median "
-                "(least–most).\n\n" + table(["vnics"] + [self.titles[name] for name in self.names], rows))
+                "(least–most).\n\n" + table(["vnics"] + [self.titles[name] for name in names], rows))
 
     def control(self):
         facts = self.results.get("control")
@@ -179,29 +265,39 @@ class Report:
 
         os.makedirs(folder, exist_ok=True)
         shown = {
-            "cycles.png": ("Busy TSC cycles per delivered frame, equal offered load", "equal", "cycles_per_frame", 1.0),
-            "throughput.png": ("Full load, million frames a second", "full", "frames_per_s", 1e-6)}
-        keys = list(self.results["traffic"])
-        width = 0.8 / len(self.names)
-        for file, (title, kind, field, scale) in shown.items():
-            figure, axes = pyplot.subplots(figsize=(9, 0.6 * len(keys) + 1.5))
-            for place, name in enumerate(self.names):
-                values = [[value * scale for value in values_of(self._runs(key, name, kind), field)] for key in keys]
-                middles = [median(list_) or 0 for list_ in values]
-                errors = [[m - min(v) if v else 0 for m, v in zip(middles, values)],
-                          [max(v) - m if v else 0 for m, v in zip(middles, values)]]
-                positions = [row + place * width for row in range(len(keys))]
-                axes.barh(positions, middles, width, xerr=errors, label=self.titles[name], error_kw={"elinewidth": 0.8})
-            axes.set_yticks([row + width * (len(self.names) - 1) / 2 for row in range(len(keys))],
-                            [self.results["traffic"][key]["title"] for key in keys])
-            axes.set_xscale("log")  # rows differ by far more than candidates
-            axes.invert_yaxis()
-            axes.set_title(title)
-            axes.legend()
-            figure.tight_layout()
-            figure.savefig(os.path.join(folder, file), dpi=100, metadata={"Software": None})
-            pyplot.close(figure)
-        return {file: title for file, (title, *_) in shown.items()}
+            "cycles": ("Busy TSC cycles per delivered frame, equal offered load", "equal", "cycles_per_frame", 1.0),
+            "throughput": ("Full load, million frames a second", "full", "frames_per_s", 1e-6)}
+        made = {}
+        for key in self.tables():
+            for file, (title, kind, field, scale) in shown.items():
+                file = f"{file}.png" if key == "traffic" else f"{key}-{file}.png"
+                made[file] = f"{TABLES[key][0]}: {title[0].lower()}{title[1:]}" if key != "traffic" else title
+                figure = self._bars(pyplot, key, kind, field, scale)
+                figure.axes[0].set_title(made[file])
+                figure.tight_layout()
+                figure.savefig(os.path.join(folder, file), dpi=100, metadata={"Software": None})
+                pyplot.close(figure)
+        return made
+
+    def _bars(self, pyplot, key_of_table, kind, field, scale):
+        """A figure with a group of bars for each row of the table."""
+        names, keys = self.names(key_of_table), list(self.results[key_of_table])
+        width = 0.8 / len(names)
+        figure, axes = pyplot.subplots(figsize=(9, (0.3 + 0.1 * len(names)) * len(keys) + 1.5))
+        for place, name in enumerate(names):
+            values = [[value * scale for value in values_of(self._runs(key_of_table, key, name, kind), field)]
+                      for key in keys]
+            middles = [median(list_) or 0 for list_ in values]
+            errors = [[m - min(v) if v else 0 for m, v in zip(middles, values)],
+                      [max(v) - m if v else 0 for m, v in zip(middles, values)]]
+            positions = [row + place * width for row in range(len(keys))]
+            axes.barh(positions, middles, width, xerr=errors, label=self.titles[name], error_kw={"elinewidth": 0.8})
+        axes.set_yticks([row + width * (len(names) - 1) / 2 for row in range(len(keys))],
+                        [self.results[key_of_table][key]["title"] for key in keys])
+        axes.set_xscale("log")  # rows differ by far more than candidates
+        axes.invert_yaxis()
+        axes.legend()
+        return figure
 
 
 def put_into(path, text):
