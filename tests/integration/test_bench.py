@@ -106,6 +106,14 @@ def test_frames_to_the_uplink_come_back(host, mirror, attach, frames):
     assert (result["sent"], result["received"], result["damaged"]) == (10, 0, 0), result
 
 
+def test_several_queue_pairs_all_carry_flows(host, attach):
+    generator = attach(2, words=("--queues", "2"), queue_pairs=2)
+    assert [host.json("vnic", "show", name)["queues_used"] for name in ("v0", "v1")] == [2, 2]
+    result = generator.run(**PATIENT, frames_each=3000, flows=64, check_bytes=True)
+    wrong = ("lost", "misdelivered", "damaged", "stray")  # queues may overtake each other
+    assert result["received"] == 6000 and {name: result[name] for name in wrong} == dict.fromkeys(wrong, 0), result
+
+
 def test_addresses_behind_vnics_are_learned(host, attach):
     generator = attach(2, words=("--mac-spoofing", "on"))
     result = generator.run(**PATIENT, frames_each=1000, macs=50, check_bytes=True)

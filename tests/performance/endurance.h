@@ -68,7 +68,7 @@ class Endurance {
       way.next_try = seconds_now() + pause_s;
       return;
     }
-    way.received = vnics_[i].counts.received;
+    way.received = vnics_[i].counts().received;
     way.at = returns_.size();
     way.is_back = true;
     returns_.push_back({.vnic = i, .attached_at = seconds_now()});
@@ -76,7 +76,7 @@ class Endurance {
 
   void note_first_frame(std::size_t i, double now) {
     Way& way = ways_[i];
-    if (vnics_[i].counts.received == way.received) return;
+    if (vnics_[i].counts().received == way.received) return;
     returns_[way.at].first_frame_at = now;
     way.is_back = false;
   }

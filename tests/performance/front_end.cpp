@@ -41,11 +41,12 @@ std::string names_of(std::uint64_t features) {
     unsigned bit;
     const char* text;
   };
-  constexpr std::array<Name, 8> names = {{{0, "CSUM"},
+  constexpr std::array<Name, 9> names = {{{0, "CSUM"},
                                           {1, "GUEST_CSUM"},
                                           {7, "GUEST_TSO4"},
                                           {11, "HOST_TSO4"},
                                           {15, "MRG_RXBUF"},
+                                          {22, "MQ"},
                                           {28, "INDIRECT_DESC"},
                                           {32, "VERSION_1"},
                                           {34, "RING_PACKED"}}};
@@ -80,8 +81,6 @@ UniqueFd listen_on(const std::string& path) {
 
 FrontEnd::FrontEnd(UniqueFd socket, std::string path) : socket_(std::move(socket)), path_(std::move(path)) {
   limit_waiting(socket_.fd());
-  for (auto& fd : kick_) fd = test::new_eventfd();
-  for (auto& fd : call_) fd = test::new_eventfd();
 }
 
 FrontEnd FrontEnd::connect(const std::string& path) {
@@ -159,6 +158,8 @@ void FrontEnd::set_up(const SharedMemory& memory, const Rings& rings, std::uint6
   tell_and_wait(number(Request::set_mem_table), table, {memory.fd()});
   for (std::uint32_t ring = 0; ring < rings.queues.size(); ++ring) {
     const std::uint64_t at = front_end_base + rings.queues[ring];
+    kick_.push_back(test::new_eventfd());
+    call_.push_back(test::new_eventfd());
     tell(number(Request::set_vring_num), test::vring_state(ring, rings.entries));
     // The position of a packed ring carries both wrap counters, which start as 1.
     const bool packed = (features_ & PackedQueue::feature) != 0;

@@ -5,7 +5,6 @@
 // Errors  std::runtime_error and std::system_error, naming the socket.
 // Source  QEMU, docs/interop/vhost-user.rst.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -20,6 +19,7 @@ namespace patchbay::bench {
 
 inline constexpr std::uint64_t net_f_mrg_rxbuf = std::uint64_t{1} << 15;
 inline constexpr std::uint64_t f_version_1 = std::uint64_t{1} << 32;
+inline constexpr std::uint64_t net_f_mq = std::uint64_t{1} << 22;
 // CSUM, GUEST_CSUM, GUEST_TSO4, HOST_TSO4 and indirect descriptors: what pieces of 64 KB need, both ways.
 inline constexpr std::uint64_t offload_features = std::uint64_t{1} << 0 | std::uint64_t{1} << 1 |
                                                   std::uint64_t{1} << 7 | std::uint64_t{1} << 11 |
@@ -32,9 +32,9 @@ inline constexpr std::uint64_t front_end_base = 0x7F00000000;  // front-end addr
 
 class FrontEnd {
  public:
-  // `queues`: offsets in `memory` of the receive and the transmit queue, each of `entries`.
+  // `queues`: offsets in `memory` of receive and transmit queue of each pair, in turn, each of `entries`.
   struct Rings {
-    std::array<std::size_t, 2> queues{};
+    std::vector<std::size_t> queues;
     QueueParts parts;  // of either
     std::uint16_t entries = 0;
   };
@@ -64,8 +64,8 @@ class FrontEnd {
   std::string path_;
   std::uint64_t features_ = 0;
   std::uint64_t protocol_features_ = 0;
-  std::array<UniqueFd, 2> kick_;
-  std::array<UniqueFd, 2> call_;
+  std::vector<UniqueFd> kick_;
+  std::vector<UniqueFd> call_;
 };
 
 }  // namespace patchbay::bench

@@ -80,6 +80,7 @@ Config read_config(const char* path) {
   config.packed = json.value("layout", "split") == "packed";
   config.attach_limit_s = json.value("attach_limit_s", config.attach_limit_s);
   config.shape.entries = json.value("ring_entries", config.shape.entries);
+  config.shape.pairs = json.value("queue_pairs", config.shape.pairs);
   config.shape.transmit_buffers = json.value("transmit_buffers", config.shape.transmit_buffers);
   config.shape.receive_bytes = json.value("receive_bytes", config.shape.receive_bytes);
   config.shape.frame_bytes_max = json.value("frame_bytes_max", config.shape.frame_bytes_max);
@@ -214,7 +215,7 @@ class Generator {
     Json receivers = Json::array();
     for (std::size_t i = 0; i < vnics_.size(); ++i) {
       const Sequence& sequence = vnics_[i].sequence();
-      receivers.push_back({{"sent_to_it", vnics_[i ^ 1].counts.sent},
+      receivers.push_back({{"sent_to_it", vnics_[i ^ 1].counts().sent},
                            {"next", sequence.next()},
                            {"skipped", sequence.skipped()},
                            {"steps_back", sequence.steps_back()},

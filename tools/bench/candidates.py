@@ -31,6 +31,7 @@ class Setup:
     vnics: int = 2
     mtu: int = 1500
     macs: int = 0  # addresses behind each vnic, which the switch has to learn; 0: the vnic's own, which it may know
+    workers: int = 1  # threads that move frames, one a CPU; and queue pairs of each vnic
     pieces: bool = False  # segmentation offload is switched on, where it has to be
     uplink: bool = False  # instead of a private switch, one with the NIC of uplinks.py
     shape: dict = field(default_factory=dict, hash=False)  # of the generator's vnics
@@ -56,7 +57,17 @@ class Candidate:
 
     def unable(self, setup):
         """Why it cannot run this setup; None if it can."""
+        needed = setup.workers + 2  # the generator has one, and whatever else runs is not to disturb
+        has = len(os.sched_getaffinity(0))
+        if setup.workers > 1 and has < needed:
+            return f"{setup.workers} workers mean something with {needed} CPUs or more; here are {has}"
         return None
+
+    def worker_cpus(self, setup):
+        """Of its threads that move frames."""
+        usable = sorted(os.sched_getaffinity(0))
+        begin = usable.index(self.cpu)
+        return usable[begin:begin + setup.workers]
 
     def sockets(self, count):
         return [os.path.join(self.dir, f"v{number}.sock") for number in range(count)]
@@ -103,7 +114,7 @@ class Patchbay(Candidate):
 
     def start(self, setup):
         self._fresh_dir()
-        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", self.cpu, *self.options])
+        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", ",".join(map(str, self.worker_cpus(setup))), *self.options])
         self.daemon.start()
         self.apply(setup)
         shown = {vnic["name"]: vnic["vhost_socket"] for vnic in self.daemon.json("vnic", "list")}
@@ -112,9 +123,11 @@ class Patchbay(Candidate):
     def apply(self, setup):
         """Makes the switch and its vnics, in one transaction."""
         path = os.path.join(self.dir, "host.yaml")
-        spoofing = {"mac_spoofing": True, "mac_limit": setup.macs} if setup.macs else {}
+        more = {"mac_spoofing": True, "mac_limit": setup.macs} if setup.macs else {}
+        if setup.workers > 1:
+            more["queues"] = setup.workers
         host = {"switches": {"lan": self.switch(setup)},
-                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n), **spoofing} for n in range(setup.vnics)}}
+                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n), **more} for n in range(setup.vnics)}}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(host, file)
         done = self.daemon.cli("apply", "-f", path, limit_s=60.0)
@@ -167,12 +180,13 @@ class OvsDpdk(Candidate):
             return f"{VSWITCHD_DPDK} is not there: install openvswitch-switch-dpdk"
         return None
 
-    def main_cpus(self):
+    def main_cpus(self, setup=Setup()):
         """Mask of where its main thread may run."""
-        return _other_cpu_mask(self.cpu)
+        return _mask_without(self.worker_cpus(setup))
 
     def settings(self, setup=Setup()):
-        return ["dpdk-init=true", f"pmd-cpu-mask={1 << self.cpu:#x}", f"dpdk-lcore-mask={self.main_cpus():#x}",
+        return ["dpdk-init=true", f"pmd-cpu-mask={sum(1 << cpu for cpu in self.worker_cpus(setup)):#x}",
+                f"dpdk-lcore-mask={self.main_cpus(setup):#x}",
                 'dpdk-extra="--in-memory --no-pci"', *(["userspace-tso-enable=true"] if setup.pieces else []),
                 *self.extra_settings]
 
@@ -246,23 +260,26 @@ class Testpmd(Candidate):
     def unable(self, setup):
         if setup.vnics > PORTS_OF_DPDK:
             return f"Debian's DPDK has room for {PORTS_OF_DPDK} ports"
-        return None
+        return super().unable(setup)
 
     def start(self, setup):
         self._fresh_dir()
         sockets = self.sockets(setup.vnics)
-        main = next(cpu for cpu in range(64) if _other_cpu_mask(self.cpu) >> cpu & 1)
+        workers = self.worker_cpus(setup)
+        main = next(cpu for cpu in range(64) if _mask_without(workers) >> cpu & 1)
         # With legacy flags a mbuf says what it needs in the words of a sender, so that it may be passed on as it is.
         offload = ",tso=1,legacy-ol-flags=1" if setup.pieces else ""
+        queues = f",queues={setup.workers}" if setup.workers > 1 else ""
         devices = [word for number, socket in enumerate(sockets)
-                   for word in ("--vdev", f"net_vhost{number},iface={socket},client=0{offload}")]
+                   for word in ("--vdev", f"net_vhost{number},iface={socket},client=0{queues}{offload}")]
         if setup.uplink:
             devices += self.more_devices()
         log = os.path.join(self.lab.dir, "testpmd.log")
         begin = os.path.getsize(log) if os.path.exists(log) else 0
         self._process = self.lab.host.start(
             "testpmd", "stdbuf", "-oL", "dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry", "-m", "512",
-            "-l", f"{main},{self.cpu}", "--main-lcore", main, *devices, "--", "-i", "--forward-mode=io", "--nb-cores=1",
+            "-l", f"{main},{','.join(map(str, workers))}", "--main-lcore", main, *devices, "--", "-i", "--forward-mode=io",
+            f"--nb-cores={setup.workers}", f"--rxq={setup.workers}", f"--txq={setup.workers}",
             "--no-mlockall", "--record-core-cycles", "--total-num-mbufs=65536", f"--max-pkt-len={setup.mtu + 18}",
             stdin=subprocess.PIPE)
         self._wait("testpmd> ", begin)
@@ -316,9 +333,9 @@ class Testpmd(Candidate):
 CLASSES = (Patchbay, OvsDpdk, Testpmd)
 
 
-def _other_cpu_mask(cpu):
-    """CPUs that this program may use, without `cpu`."""
-    return sum(1 << other for other in os.sched_getaffinity(0) if other != cpu)
+def _mask_without(cpus):
+    """CPUs that this program may use, without those."""
+    return sum(1 << other for other in os.sched_getaffinity(0) if other not in cpus)
 
 
 def last_words(candidate):

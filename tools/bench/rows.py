@@ -19,6 +19,7 @@ JUMBO = Setup(mtu=9000, shape={"frame_bytes_max": 9014})
 PIECES = Setup(pieces=True, shape=PIECE_SHAPE)
 UPLINK = Setup(vnics=1, uplink=True, shape={"mirror": MIRROR})
 UPLINK_PIECES = Setup(vnics=1, uplink=True, pieces=True, shape={"mirror": MIRROR, **PIECE_SHAPE})
+WORKERS = Setup(workers=2, shape={"queue_pairs": 2})
 IDLE = Setup(vnics=64, shape={"frame_bytes_max": 256})
 
 
@@ -56,6 +57,7 @@ TRAFFIC = (
     Row("tso", "64 KB pieces (TSO), 65226 B", PIECES, PIECE, True, PIECE_BURST),
     Row("vnics-16", "64 B, 16 vnics", many(16), {"frame_bytes": 64}, True),
     Row("vnics-64", "64 B, 64 vnics", many(64), {"frame_bytes": 64}),
+    Row("workers-2", "64 B, 1,000 flows, 2 workers, 2 queue pairs", WORKERS, {"frame_bytes": 64, "flows": 1000}),
     Row("vnics-256", "64 B, 256 vnics", many(256), {"frame_bytes": 64}),
     Row("uplink-64", "64 B", UPLINK, {"frame_bytes": 64}),
     Row("uplink-1514", "1514 B (MTU 1500)", UPLINK, {"frame_bytes": 1514}),

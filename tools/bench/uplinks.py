@@ -12,7 +12,7 @@ import shutil
 from lab.netns import veth
 from lab.proc import LabError, run
 
-from .candidates import OvsDpdk, Patchbay, Testpmd
+from .candidates import OvsDpdk, Patchbay, Setup, Testpmd
 
 NIC = "nic0"    # in the namespace of the switch
 FAR = "far0"
@@ -73,9 +73,10 @@ class OvsSystem(OvsDpdk):
     name, title = "ovs-system", "Open vSwitch, system port"
     sets_pace = False  # with two threads on one CPU it is so much slower that the others would have nothing to do
 
-    def main_cpus(self):
-        # Its main thread moves frames here, so it may not share the generator's CPU.
-        return super().main_cpus() & ~1 or 1 << self.cpu
+    def main_cpus(self, setup=Setup()):
+        # Its main thread moves frames here, so it may not share the generator's CPU, which is the first.
+        generator = 1 << min(os.sched_getaffinity(0))
+        return super().main_cpus(setup) & ~generator or 1 << self.cpu
 
     def uplink_words(self):
         return [NIC]
