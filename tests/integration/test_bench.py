@@ -186,6 +186,28 @@ def test_the_program_measures_patchbay_and_leaves_nothing(tmp_path):
     assert not os.path.exists(directory(name))
 
 
+def test_the_program_measures_to_the_uplink_and_between_guests(tmp_path):
+    """Rows that --quick leaves out; what cannot be measured has a reason."""
+    name, results_file = f"t{os.getpid()}-uplink", tmp_path / "results.json"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "bench", "--only", "patchbay", "--rows", "workers-2,uplink-64,latency,tcp", "--rounds", "1",
+         "--seconds", "0.1", "--json", results_file],
+        env=dict(os.environ, PYTHONPATH=TOOLS, PATCHBAY_LAB_NAME=name), capture_output=True, text=True, timeout=300,
+        check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(results_file.read_text())
+    row = results["uplink"]["uplink-64"]
+    assert row["runs"].keys() == {"patchbay-packet"} and "virtual device" in row["reasons"]["patchbay-xdp"]
+    assert all(run["received"] > 0 and run["busy_cycles"] > 0 for run in row["runs"]["patchbay-packet"]["equal"])
+    assert all(facts["runs"].keys() == {"patchbay", "patchbay-polling"} for facts in results["latency"].values())
+    workers = results["traffic"]["workers-2"]
+    assert workers["runs"] or "4 CPUs or more" in workers["reasons"]["patchbay"]
+    rates = results["tcp"]["runs"]["patchbay-guests"]
+    assert rates.keys() == {"guests", "guests-back", "out", "in"} and all(rate > 0 for [rate] in rates.values())
+    assert "| " not in done.stdout and "TCP of two QEMU guests" in done.stdout
+    assert not os.path.exists(directory(name))
+
+
 def test_the_program_refuses_what_it_does_not_know():
     environment = dict(os.environ, PYTHONPATH=TOOLS)
     done = subprocess.run(["/usr/bin/python3", "-m", "bench", "--only", "patchbay,vpp"], env=environment,

@@ -85,8 +85,9 @@ class Bench:
             self.wire.build().add_mirror()
         for setup, group in groups:
             for row in group:
-                self.results[table][row.key] = {"title": row.title, "vnics": setup.vnics, "frames": row.frames,
-                                                "burst": row.burst, "offered_frames_per_s": None, "runs": {}, "reasons": {}}
+                self.results[table][row.key] = {
+                    "title": row.title, "vnics": setup.vnics, "frames": row.frames, "burst": row.burst,
+                    "offered_frames_per_s": None, "runs": {}, "reasons": {}}
             able = self.calibrate(setup, group)
             if self.polling and able and self.has_latency(group):
                 able.append(self.polling)
@@ -112,7 +113,8 @@ class Bench:
             return True
         except LabError as error:
             say(f"   {str(error).splitlines()[0]}")
-            reason = re.sub(r"^[^:]*: (load generator: )?(\S+\.sock: )?(patchbay apply: \S+, line \d+: )?", "", str(error).splitlines()[0])
+            reason = re.sub(r"^[^:]*: (load generator: )?(\S+\.sock: )?(patchbay apply: \S+, line \d+: )?", "",
+                            str(error).splitlines()[0])
             for row in group:
                 self.facts(row)["reasons"].setdefault(candidate.name, reason)
             return False

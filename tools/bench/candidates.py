@@ -114,7 +114,8 @@ class Patchbay(Candidate):
 
     def start(self, setup):
         self._fresh_dir()
-        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", ",".join(map(str, self.worker_cpus(setup))), *self.options])
+        cpus = ",".join(map(str, self.worker_cpus(setup)))
+        self.daemon = Daemon(self.dir, self.lab.host, ["--worker-cpus", cpus, *self.options])
         self.daemon.start()
         self.apply(setup)
         shown = {vnic["name"]: vnic["vhost_socket"] for vnic in self.daemon.json("vnic", "list")}

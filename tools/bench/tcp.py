@@ -10,11 +10,11 @@ import json
 from lab.guest import Guest
 from lab.proc import LabError, wait_until
 
-from .candidates import Setup, last_words
+from .candidates import OvsDpdk, Setup, last_words
 from .generator import mac_of
-from .uplinks import FAR, OvsSystem, PatchbayPacket
+from .uplinks import FAR, NIC, OvsSystem, PatchbayPacket
 
-SECONDS = 2
+SECONDS = 3
 SUBNET = "10.78.0"
 FAR_IP = f"{SUBNET}.100"
 # {key: (title, whether to the far end of the uplink instead of the other guest, whether the one called sends)}
@@ -30,8 +30,12 @@ class OvsGuests(OvsSystem):
     name, title = "ovs-guests", "Open vSwitch with DPDK, as shipped"
     pieces = False
 
+    def main_cpus(self, setup=Setup()):
+        return OvsDpdk.main_cpus(self, setup)  # there is no generator to be kept apart from
+
     def configuration(self):
-        return f"as Open vSwitch, system port{', with userspace-tso-enable=true' if self.pieces else ''}"
+        return (f"as Open vSwitch with DPDK{', userspace-tso-enable=true' if self.pieces else ''}; {NIC} as a system port "
+                "on the veth pair's end")
 
 
 class OvsGuestsTso(OvsGuests):
