@@ -90,7 +90,10 @@ def test_charts_are_pictures(results, tmp_path):
     pytest.importorskip("matplotlib")
     results["candidates"]["p"] = {"table": "uplink", "title": "P", "version": "1", "configuration": "as shipped"}
     results["uplink"] = {"uplink-64": dict(results["traffic"]["64"], runs={"p": {"full": runs(7), "equal": runs(10)}})}
+    results["candidates"]["patchbay-guests"] = {"table": "tcp", "title": "P", "version": "1", "configuration": "as shipped"}
+    results["tcp"] = {"accelerator": "tcg", "runs": {"patchbay-guests": {"guests": [1e9, 3e9, 2e9]}}, "reasons": {}}
+    assert "| guest to guest | 2.00 (1.00–3.00) |" in Report(results).tcp()
     charts = Report(results).charts(tmp_path)
-    assert sorted(charts) == ["cycles.png", "throughput.png", "uplink-cycles.png", "uplink-throughput.png"]
+    assert sorted(charts) == ["cycles.png", "tcp.png", "throughput.png", "uplink-cycles.png", "uplink-throughput.png"]
     for file in charts:
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")

@@ -267,36 +267,43 @@ class Report:
         shown = {
             "cycles": ("Busy TSC cycles per delivered frame, equal offered load", "equal", "cycles_per_frame", 1.0),
             "throughput": ("Full load, million frames a second", "full", "frames_per_s", 1e-6)}
-        made = {}
+        pictures = {}  # {file: (title, figure)}
         for key in self.tables():
             for file, (title, kind, field, scale) in shown.items():
                 file = f"{file}.png" if key == "traffic" else f"{key}-{file}.png"
-                made[file] = f"{TABLES[key][0]}: {title[0].lower()}{title[1:]}" if key != "traffic" else title
-                figure = self._bars(pyplot, key, kind, field, scale)
-                figure.axes[0].set_title(made[file])
-                figure.tight_layout()
-                figure.savefig(os.path.join(folder, file), dpi=100, metadata={"Software": None})
-                pyplot.close(figure)
-        return made
+                title = f"{TABLES[key][0]}: {title[0].lower()}{title[1:]}" if key != "traffic" else title
+                lines = {row["title"]: {name: [value * scale for value in
+                                               values_of(self._runs(key, row_key, name, kind), field)]
+                                        for name in self.names(key)}
+                         for row_key, row in self.results[key].items()}
+                pictures[file] = (title, self._bars(pyplot, self.names(key), lines))
+                pictures[file][1].axes[0].set_xscale("log")  # rows differ by far more than candidates
+        if self.results.get("tcp"):
+            runs, names = self.results["tcp"]["runs"], self.names("tcp")
+            lines = {title: {name: [value / 1e9 for value in runs.get(name, {}).get(path, [])] for name in names}
+                     for path, (title, *_) in PATHS.items()}
+            pictures["tcp.png"] = ("TCP of two QEMU guests, Gbit/s", self._bars(pyplot, names, lines))
+        for file, (title, figure) in pictures.items():
+            figure.axes[0].set_title(title)
+            figure.tight_layout()
+            figure.savefig(os.path.join(folder, file), dpi=100, metadata={"Software": None})
+            pyplot.close(figure)
+        return {file: title for file, (title, _) in pictures.items()}
 
-    def _bars(self, pyplot, key_of_table, kind, field, scale):
-        """A figure with a group of bars for each row of the table."""
-        names, keys = self.names(key_of_table), list(self.results[key_of_table])
+    def _bars(self, pyplot, names, lines):
+        """A figure with a group of bars, one a candidate, for each of `lines`: {title: {name: values}}."""
         width = 0.8 / len(names)
-        figure, axes = pyplot.subplots(figsize=(9, (0.3 + 0.1 * len(names)) * len(keys) + 1.5))
+        figure, axes = pyplot.subplots(figsize=(9, (0.3 + 0.1 * len(names)) * len(lines) + 0.2 * len(names) + 1.5))
         for place, name in enumerate(names):
-            values = [[value * scale for value in values_of(self._runs(key_of_table, key, name, kind), field)]
-                      for key in keys]
+            values = [line[name] for line in lines.values()]
             middles = [median(list_) or 0 for list_ in values]
             errors = [[m - min(v) if v else 0 for m, v in zip(middles, values)],
                       [max(v) - m if v else 0 for m, v in zip(middles, values)]]
-            positions = [row + place * width for row in range(len(keys))]
+            positions = [row + place * width for row in range(len(lines))]
             axes.barh(positions, middles, width, xerr=errors, label=self.titles[name], error_kw={"elinewidth": 0.8})
-        axes.set_yticks([row + width * (len(names) - 1) / 2 for row in range(len(keys))],
-                        [self.results[key_of_table][key]["title"] for key in keys])
-        axes.set_xscale("log")  # rows differ by far more than candidates
+        axes.set_yticks([row + width * (len(names) - 1) / 2 for row in range(len(lines))], list(lines))
         axes.invert_yaxis()
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
         return figure
 
 
