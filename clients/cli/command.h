@@ -27,6 +27,7 @@ void add_switch(CLI::App& app, Context& context);
 void add_vnic(CLI::App& app, Context& context);
 void add_worker(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);
+void add_stats(CLI::App& app, Context& context);       // stats.cpp
 void add_audit(CLI::App& app, Context& context);       // audit.cpp
 void add_host_file(CLI::App& app, Context& context);   // apply and export: host_file.cpp
 void add_completion(CLI::App& app, Context& context);  // completion.cpp
@@ -56,11 +57,11 @@ void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
 void check_queues(CLI::Option& option);
-void check_worker(CLI::Option& option);
+void check_worker(CLI::Option& option);  // or "auto"
 // Options --buffer and --buffer-max-age; `whose` ends their descriptions.
 void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose);
 // What they say, if they were given.
-void put_buffer(Json& body, const std::string& size, const std::string& max_age);  // or "auto"
+void put_buffer(Json& body, const std::string& size, const std::string& max_age);
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

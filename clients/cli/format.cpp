@@ -88,6 +88,12 @@ std::string text_of(const Json& object, const char* member) {
   return text.empty() ? "-" : text;
 }
 
+std::string duration_text(std::uint64_t us) {
+  if (us < 1000) return fmt::format("{} us", us);
+  return us < 1'000'000 ? fmt::format("{:.1f} ms", static_cast<double>(us) / 1e3)
+                        : fmt::format("{:.1f} s", static_cast<double>(us) / 1e6);
+}
+
 std::string yes_or_no(const Json& object, const char* member) {
   return member_of(object, member) == Json(true) ? "yes" : "no";
 }

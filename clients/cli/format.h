@@ -39,6 +39,8 @@ class Table {
 [[nodiscard]] std::string text_of(const Json& object, const char* member);
 // A whole number of zero or more; 0 if there is none.
 [[nodiscard]] std::uint64_t number_of(const Json& object, const char* member);
+// "14.2 ms"
+[[nodiscard]] std::string duration_text(std::uint64_t us);
 [[nodiscard]] std::string yes_or_no(const Json& object, const char* member);
 // "untagged", "101", "101 (forced)"
 [[nodiscard]] std::string vlan_text(const Json& vnic);

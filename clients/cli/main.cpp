@@ -35,6 +35,7 @@ void describe(CLI::App& app, Context& context) {
   add_switch(app, context);
   add_vnic(app, context);
   add_worker(app, context);
+  add_stats(app, context);
   add_host_file(app, context);
   add_audit(app, context);
   add_completion(app, context);

@@ -55,13 +55,6 @@ std::string buffer_text(const Json& buffer) {
   return shrinks ? text + "; it takes nothing in until it has drained to its limit" : text;
 }
 
-// Microseconds as people say them.
-std::string duration_text(std::uint64_t us) {
-  if (us < 1000) return fmt::format("{} us", us);
-  return us < 1'000'000 ? fmt::format("{:.1f} ms", static_cast<double>(us) / 1e3)
-                        : fmt::format("{:.1f} s", static_cast<double>(us) / 1e6);
-}
-
 std::string stalls_text(const Json& buffer) {
   const Json& stalls = member_of(buffer, "stalls");
   const Json& waited = member_of(buffer, "waited");

@@ -102,6 +102,10 @@ def test_a_refusal_is_one_sentence_and_changes_nothing(lan, words, says):
     (("vnic", "show", "web", "mgmt"), ("mgmt",)),
     (("vnic", "show"), ("NAME",)),
     (("vnic",), ("--help",)),
+    (("vnic", "set", "web", "--buffer-max-age", "1s"), ("1s", "milliseconds", "none", "default")),
+    (("stats", "--every", "2"), ("--watch",)),
+    (("stats", "--watch", "--every", "0"), ("0", "3600")),
+    (("stats", "--watch", "--json", "--times", "1"), ("--json",)),
     ((), ("--help",)),
 ])
 def test_a_wrong_command_line_is_usage(lan, words, says):
@@ -140,6 +144,17 @@ def test_lists_are_aligned(lan):
     column = lines[0].index("MAC")
     macs = {vnic["name"]: vnic["mac"] for vnic in lan.json("vnic", "list")}
     assert [line[column:column + 17] for line in lines[1:]] == [macs["mgmt"], macs["web"]]
+
+
+def test_stats_are_a_row_for_each_vnic_once_or_live(lan):
+    once = lan.cli("stats").stdout.splitlines()
+    assert once[0].split()[:5] == ["VNIC", "TO", "GUEST", "FROM", "GUEST"]
+    live = lan.cli("stats", "--watch", "--times", "2").stdout
+    first, second = live.split("\n\n")
+    assert "TO GUEST/S" not in first and "TO GUEST/S" in second
+    for text in ("\n".join(once), first, second):
+        assert [line.split()[0] for line in text.splitlines()[1:]] == ["mgmt", "web"], text
+    assert "0 of 1048576" in once[2]
 
 
 def test_set_changes_one_thing(lan):
@@ -197,7 +212,7 @@ def every_help(host, *words):
 
 def test_every_help_has_an_example(lan):
     helps = list(every_help(lan))
-    assert len(helps) == 25, [" ".join(words) for words, _ in helps]
+    assert len(helps) == 26, [" ".join(words) for words, _ in helps]
     for words, text in helps:
         example = text.partition("Example:\n")[2]
         assert example.startswith(f"  patchbay {' '.join(words)}"), words
