@@ -110,7 +110,10 @@ class FrontEnd:
 
     def set_up_ring(self, ring):
         base = FRONT_END_BASE + ring * self.ring_bytes
-        start = 0x80008000 if self.features & RING_PACKED else 0  # packed: both wrap counters are 1
+        if self.features & RING_PACKED:
+            start = 0x80008000  # both wrap counters are 1
+        else:  # what was used, as QEMU says it when it comes back to another back-end
+            start = struct.unpack_from("=H", self.memory, ring * self.ring_bytes + self.ring_bytes // 2 + 2)[0]
         self.tell(SET_VRING_NUM, struct.pack("=II", ring, self.entries))
         self.tell(SET_VRING_BASE, struct.pack("=II", ring, start))
         self.tell(SET_VRING_ADDR, struct.pack("=IIQQQQ", ring, 0, base, base + self.ring_bytes // 2,
@@ -122,7 +125,8 @@ class FrontEnd:
         return self.connect().set_up()
 
     def start_again(self):
-        """start() with the same memory and rings, for another back-end: buffers that it was offered stay offered."""
+        """start() with the same memory and rings, for another back-end or after the connection ended: buffers that it was
+        offered stay offered."""
         self.connect()
         return self._negotiate()
 
@@ -196,14 +200,41 @@ class FrontEnd:
             count += 1
         return count
 
+    def send_all(self, frames, limit_s=60.0):
+        """Sends them as fast as they are taken; all are taken when it returns. Nothing else may be on its way."""
+        end = time.monotonic() + limit_s
+        on_the_way = 0
+
+        def make_room(most):
+            nonlocal on_the_way
+            while on_the_way > most:
+                on_the_way -= self.reap()
+                assert time.monotonic() < end, f"{self.path}: {on_the_way} frames are not taken"
+        for frame in frames:
+            make_room(self.entries - 1)
+            self.send(frame)
+            on_the_way += 1
+        make_room(0)
+
     def receive(self):
-        """The frames that have arrived by now."""
+        """The frames that have arrived by now. The back-end is told that there is room again, whether it asked or not."""
         frames = []
         while used := self._used(0):
             number, written = used
             at = self._buffer(0, number)
             frames.append(bytes(self.memory[at + HEADER_BYTES:at + written]))
             self._offer_buffer(number)
+        if frames:
+            os.eventfd_write(self.kick[0], 1)
+        return frames
+
+    def receive_all(self, count, limit_s=60.0):
+        """`count` frames or more, waited for."""
+        frames = []
+        end = time.monotonic() + limit_s
+        while len(frames) < count:
+            frames += self.receive()
+            assert time.monotonic() < end, f"{self.path}: {len(frames)} of {count} frames came"
         return frames
 
     def wait_frame(self, limit_s=20.0):

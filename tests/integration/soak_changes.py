@@ -183,9 +183,9 @@ class Changes:
 
         def quiet():
             # Nothing comes to it any more, for the change has been acknowledged; what it sent may still be on its way.
-            counters = self.rest.get(f"/v1/vnics/{vnic.name}")["counters"]
-            taken = counters["from_guest"]["frames"] - self.base.get(vnic.port, {"in": 0})["in"]
-            return counters if end.at_rest() and taken == end.sent else None
+            shown = self.rest.get(f"/v1/vnics/{vnic.name}")
+            taken = shown["counters"]["from_guest"]["frames"] - self.base.get(vnic.port, {"in": 0})["in"]
+            return shown if end.at_rest() and taken == end.sent else None
         last = wait_until(quiet, f"vnic {vnic.name} to come to rest", LIMIT_S, every_s=0.01)
         self.gone.setdefault(vnic.switch, []).append((vnic.port, last))
 

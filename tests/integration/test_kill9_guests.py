@@ -9,6 +9,7 @@ loses nothing. test_kill9_numbers.py has rings without QEMU, and knows it to the
 import os
 import time
 
+import numbers_in_guest
 import pytest
 from lab import wirings
 from lab.lab import Lab
@@ -41,8 +42,7 @@ def lab(role, layout):
             vm.run("ip link set eth0 up")
         wirings.wait_connected(made.daemon, MACS)
         for name, vm in made.guests.items():
-            vm.run(f"guest_numbers eth0 {MACS[PEERS[name]]} >/tmp/numbers 2>&1 & echo $! >/tmp/pid; "
-                   "until grep -q ready /tmp/numbers; do usleep 10000; done")
+            numbers_in_guest.start(vm, MACS[PEERS[name]])
         yield made
 
 
@@ -54,14 +54,6 @@ def thrown_away(lab, name):
     """Frames of a guest that its QEMU used up: it writes nothing into them. Its answers in other queues have a byte."""
     with open(trace(lab, name), encoding="utf-8", errors="replace") as file:
         return sum(line.startswith("virtqueue_fill") and " len 0 " in line for line in file)
-
-
-def report(vm):
-    """{"sent": …, "next": …, …} of guest_numbers, and the gaps as it prints them."""
-    lines = int(vm.run("wc -l </tmp/numbers; kill -USR2 $(cat /tmp/pid)")[1])
-    words = wait_until(lambda: vm.run(f"tail -n +{lines + 1} /tmp/numbers")[1], "a report").split()
-    keys = ("sent", "refused", "next", "skipped", "steps_back", "step_back_max", "lost_by_socket")
-    return dict(zip(keys, map(int, words)), gaps=words[len(keys):])
 
 
 def counters(lab):
@@ -83,7 +75,7 @@ def add_missed(lab, missed):
 
 def test_the_switch_loses_no_frame_of_a_guest_over_kill9(lab, role, layout):
     for vm in lab.guests.values():
-        vm.run("kill -USR1 $(cat /tmp/pid)")
+        numbers_in_guest.toggle_sending(vm)
     back_s = []
     missed = dict.fromkeys(MACS, 0)
     for kill in range(KILLS + 1):
@@ -97,10 +89,10 @@ def test_the_switch_loses_no_frame_of_a_guest_over_kill9(lab, role, layout):
         wait_until(lambda: frames_to_guests(lab), "the first frames", 60.0, every_s=0.02)
         back_s.append(time.monotonic() - started)
     for vm in lab.guests.values():
-        vm.run("kill -USR1 $(cat /tmp/pid)")
+        numbers_in_guest.toggle_sending(vm)
 
     def all_there():
-        seen = {name: report(vm) for name, vm in lab.guests.items()}
+        seen = {name: numbers_in_guest.report(vm) for name, vm in lab.guests.items()}
         seen = {name: {**facts, "thrown_away": thrown_away(lab, name)} for name, facts in seen.items()}
         return seen if all(seen[name]["next"] == seen[PEERS[name]]["sent"] for name in MACS) else None
     seen = wait_until(all_there, "the last numbers to arrive", 30.0, every_s=0.5)

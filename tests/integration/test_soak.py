@@ -111,17 +111,17 @@ class Soak:
     # ---- The account ------------------------------------------------------------------------------------------------
 
     def counters(self):
-        """{port: {"in", "out", "copies", "cut", "merged", "drops": {reason: frames}}}, all of one moment."""
+        """{port: {"in", "out", "copies", "cut", "merged", "waiting", "drops": {reason: frames}}}, all of one moment."""
         shown = self.rest.get("/v1/show")
         state = self.timeline.now
-        ports = {state.vnics[vnic["name"]].port: _counted(vnic["counters"], "guest") for vnic in shown["vnics"]}
+        ports = {state.vnics[vnic["name"]].port: _of_vnic(vnic) for vnic in shown["vnics"]}
         for switch in shown["switches"]:
             if switch["uplink"]:
                 ports[state.switches[switch["name"]].port] = _counted(switch["uplink"]["counters"], "wire")
         return ports
 
     def since(self, now):
-        none = {"in": 0, "out": 0, "copies": 0, "cut": 0, "merged": 0, "drops": {}}
+        none = {"in": 0, "out": 0, "copies": 0, "cut": 0, "merged": 0, "waiting": 0, "drops": {}}
         return {port: _minus(counted, self._base.get(port, none)) for port, counted in now.items()}
 
     def come_to_rest(self):
@@ -141,6 +141,8 @@ class Soak:
         for port, end in self.traffic.ends.items():
             counted = since[port]
             never_came = counted["drops"].get(OUTSIDE_THE_BALANCE, 0)
+            if counted["waiting"]:
+                problems.append(f"{port}: {counted['waiting']} frames wait in its buffer")
             if end.exact and counted["in"] + never_came != end.sent:
                 problems.append(f"{port}: sent {end.sent}, counted {counted}")
             if end.exact and counted["out"] != end.received:
@@ -152,10 +154,10 @@ class Soak:
                 continue
             ports = [since[vnic.port] for vnic in state.of_switch[name]]
             ports += [since[switch.port]] if switch.uplink else []
-            ports += [_minus(_counted(last, "guest"), self._base[port]) if port in self._base else
-                      _counted(last, "guest") for port, last in self.changes.gone.get(name, [])]
-            difference = sum(port["in"] + port["copies"] + port["cut"] - port["out"] - port["merged"] - _drops(port)
-                             for port in ports)
+            ports += [_minus(_of_vnic(last), self._base[port]) if port in self._base else _of_vnic(last)
+                      for port, last in self.changes.gone.get(name, [])]
+            difference = sum(port["in"] + port["copies"] + port["cut"] - port["out"] - port["merged"] - port["waiting"]
+                             - _drops(port) for port in ports)
             if difference:
                 problems.append(f"switch {name}: {difference} frames of {ports}")
         return problems
@@ -216,17 +218,22 @@ class Soak:
             of_port[fault] = of_port.get(fault, 0) + 1
 
 
-def _counted(counters, other_side):
+def _of_vnic(shown):
+    return _counted(shown["counters"], "guest", shown["buffer"]["frames"])
+
+
+def _counted(counters, other_side, waiting=0):
     return {"in": counters[f"from_{other_side}"]["frames"], "out": counters[f"to_{other_side}"]["frames"],
             "copies": counters["flood_copies"], "cut": counters["cut_frames"],
             "merged": counters.get("merged_frames", 0),  # uplinks only
+            "waiting": waiting,
             "drops": {reason: frames for reason, frames in counters["drops"].items() if frames}}
 
 
 def _minus(now, before):
     drops = {reason: frames - before["drops"].get(reason, 0) for reason, frames in now["drops"].items()}
     return {"drops": {reason: frames for reason, frames in drops.items() if frames},
-            **{key: now[key] - before[key] for key in ("in", "out", "copies", "cut", "merged")}}
+            **{key: now[key] - before[key] for key in ("in", "out", "copies", "cut", "merged", "waiting")}}
 
 
 def _drops(counted):

@@ -99,7 +99,7 @@ class Account:
 
     def __init__(self, switch, vnics):
         self.switch = switch["name"]
-        self.ports = {vnic["name"]: _port(vnic["counters"], "from_guest", "to_guest")
+        self.ports = {vnic["name"]: _port(vnic["counters"], "from_guest", "to_guest", vnic["buffer"]["frames"])
                       for vnic in vnics if vnic["switch"] == self.switch}
         if switch.get("uplink"):
             self.ports["uplink"] = _port(switch["uplink"]["counters"], "from_wire", "to_wire")
@@ -109,27 +109,28 @@ class Account:
 
     @property
     def difference(self):
-        """Frames in, copies made by flooding and frames cut of large pieces, minus frames out, drops and frames merged
-        to large pieces: 0 when none is lost or made up."""
+        """Frames in, copies made by flooding and frames cut of large pieces, minus frames out, drops, frames merged to
+        large pieces and frames that wait in buffers: 0 when none is lost or made up."""
         return (self.total("in") + self.total("copies") + self.total("cut")
-                - self.total("out") - self.total("drops") - self.total("merged"))
+                - self.total("out") - self.total("drops") - self.total("merged") - self.total("waiting"))
 
     def __str__(self):
         lines = [f"switch {self.switch}: in {self.total('in')} + copies {self.total('copies')} + cut "
                  f"{self.total('cut')} - out {self.total('out')} - drops {self.total('drops')} "
-                 f"- merged {self.total('merged')} = {self.difference}"]
+                 f"- merged {self.total('merged')} - waiting {self.total('waiting')} = {self.difference}"]
         for name, port in self.ports.items():
             lines.append(f"  {name}: in {port['in']} out {port['out']} copies {port['copies']} cut {port['cut']} "
-                         f"merged {port['merged']} {port['reasons']}")
+                         f"merged {port['merged']} waiting {port['waiting']} {port['reasons']}")
         return "\n".join(lines)
 
 
-def _port(counters, inwards, outwards):
+def _port(counters, inwards, outwards, waiting=0):
     # What the kernel's ring had no room for never came in; the rest of the reasons count frames that did.
     reasons = {name: frames for name, frames in counters["drops"].items() if frames}
     return {"in": counters[inwards]["frames"], "out": counters[outwards]["frames"],
             "copies": counters["flood_copies"], "cut": counters["cut_frames"], "reasons": reasons,
             "merged": counters.get("merged_frames", 0),  # uplinks only
+            "waiting": waiting,  # now, in the buffer of a guest's vnic
             "drops": sum(frames for name, frames in reasons.items() if name != "kernel_ring_full")}
 
 
