@@ -36,14 +36,14 @@ vnics:
 # Every field with another value than its default, and every VLAN mode.
 EVERY_FIELD = """\
 switches:
-  lan: {type: external, uplink: app0, mtu: 1400}
+  lan: {type: external, uplink: app0, mtu: 1400, buffer: 2M, buffer_max_age_ms: 500}
   forced: {type: internal, force_vlan: 7}
 vnics:
-  access: {switch: lan, vlan: {mode: access, vid: 101}, queues: 4, worker: 0}
+  access: {switch: lan, vlan: {mode: access, vid: 101}, queues: 4, worker: 0, buffer: "auto:4M", buffer_max_age_ms: 0}
   cluster: {switch: lan, mac: 02-BF-00-00-00-01, mac_spoofing: true, mac_limit: 16}
   community: {switch: lan, vlan: {mode: community, primary: 100, secondary: 102}}
   isolated: {switch: lan, vlan: {mode: isolated, primary: 100, secondary: 101}}
-  listed: {switch: lan, vlan: {mode: trunk, allowed: "10,20-29", pruned: "25", native: 10}}
+  listed: {switch: lan, vlan: {mode: trunk, allowed: "10,20-29", pruned: "25", native: 10}, buffer: 0}
   mixed: {switch: lan, vlan: {mode: trunk, allowed: 20-29, native: untagged}}
   promiscuous: {switch: lan, vlan: {mode: promiscuous, primary: 100, secondaries: 101-102}}
   tagged: {switch: lan, vlan: {mode: trunk, allowed: "5"}}
@@ -128,7 +128,14 @@ def shown(host):
     """What `vnic show` has of each vnic that was set."""
     fields = ("switch", "kind", "mac", "mac_origin", "vlan", "mac_spoofing", "mac_limit", "trust_priority",
               "queues", "worker")
-    return {vnic["name"]: {field: vnic[field] for field in fields} for vnic in host.json("vnic", "list")}
+    return {vnic["name"]: {**{field: vnic[field] for field in fields},
+                           "buffer": (vnic["buffer"]["size"], vnic["buffer"]["max_age_ms"])}
+            for vnic in host.json("vnic", "list")}
+
+
+def buffer_in_force(host, name):
+    buffer = host.json("vnic", "show", name)["buffer"]
+    return buffer["size"], buffer["size_from"], buffer["max_age_ms"], buffer["max_age_from"]
 
 
 def test_every_field_goes_in_and_out(empty):
@@ -142,6 +149,8 @@ def test_every_field_goes_in_and_out(empty):
     assert [name for name, vnic in first.items() if vnic["trust_priority"]] == ["voice"]
     assert (first["access"]["queues"], first["access"]["worker"]) == (4, 0)
     assert (first["voice"]["queues"], first["voice"]["worker"]) == (1, "auto")
+    assert [buffer_in_force(host, name) for name in ("access", "listed", "cluster")] == [
+        ("auto:4M", "vnic", 0, "vnic"), ("0", "vnic", 500, "switch"), ("2M", "switch", 500, "switch")]
     assert changed(host, EVERY_FIELD) == [], "those from the pool stay"
     exported = host.daemon.do("export")
     host.clear()

@@ -1,0 +1,176 @@
+"""A QEMU guest that gets no CPU, is paused or starts anew while frames come for it. The guest itself counts their numbers
+(tools/lab/guest_numbers.c); who sends is a scripted front-end, which waits for nobody."""
+
+import os
+import signal
+
+import numbers_in_guest
+import pytest
+from front_end import FrontEnd
+from lab import netcheck, wirings
+from lab.proc import wait_until
+from numbers_in_guest import frame
+
+GUEST_MAC, SENDER_MAC = "02:00:00:00:0c:01", "02:00:00:00:0c:02"
+COUNT = 10000  # of 62 bytes: with 1M all that a ring of 1024 does not hold, and more than 256K
+SIZE = 62
+
+
+class Lan:
+    """A guest `web` that counts, and a sender."""
+
+    def __init__(self, host):
+        self.host = host
+        host.clear()
+        host.daemon.do("switch", "create", "lan", "--private")
+        host.daemon.do("vnic", "create", "web", "--switch", "lan", "--mac", GUEST_MAC)
+        host.daemon.do("vnic", "create", "sender", "--switch", "lan", "--mac", SENDER_MAC)
+        self.sender = FrontEnd(host.json("vnic", "show", "sender")["vhost_socket"], SENDER_MAC, 256, 2048).start()
+        self.vm = host.lab.add_guest("web", GUEST_MAC)
+        self.vm.start_vhost(host.json("vnic", "show", "web")["vhost_socket"])
+        self.vm.wait_ready()
+        wirings.wait_connected(host.daemon, ["web", "sender"])
+        self.count_anew()
+
+    def count_anew(self):
+        self.vm.run("ip link set eth0 up")
+        numbers_in_guest.start(self.vm, SENDER_MAC)
+
+    def show(self):
+        return self.host.json("vnic", "show", "web")
+
+    def drops(self):
+        return {reason: frames for reason, frames in self.show()["counters"]["drops"].items() if frames}
+
+    def to_guest(self):
+        return self.show()["counters"]["to_guest"]["frames"]
+
+    def send(self, numbers):
+        """All are taken and counted when it returns."""
+        self.sender.send_all(frame(GUEST_MAC, SENDER_MAC, number, SIZE) for number in numbers)
+        self.check_balance()
+
+    def check_balance(self):
+        for account in netcheck.settled_accounts(self.host.daemon):
+            assert account.difference == 0, account
+
+    def wait_empty(self):
+        wait_until(lambda: self.show()["buffer"]["frames"] == 0, "the guest to take what waits", 60.0)
+        self.check_balance()
+
+    def wait_next(self, number):
+        """What the guest saw, when number - 1 has come to it."""
+        def seen():
+            facts = numbers_in_guest.report(self.vm)
+            return facts if facts["next"] >= number else None
+        facts = wait_until(seen, f"number {number - 1} to arrive", 60.0, every_s=0.3)
+        assert facts["next"] == number and facts["lost_by_socket"] == facts["steps_back"] == 0, facts
+        return facts
+
+    def freeze(self):
+        os.kill(self.vm.process.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.vm.process.pid, signal.SIGCONT)
+
+    def close(self):
+        if self.vm.running():
+            self.thaw()
+        self.host.lab.guests.pop("web").stop()
+        self.sender.close()
+        self.host.clear()
+
+
+@pytest.fixture
+def lan(host):
+    made = Lan(host)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_guest_without_cpu_loses_nothing_that_its_buffer_holds(lan):
+    """With 256K some is lost, counted, and the rest in order; the size that the advice names holds the same."""
+    lan.host.daemon.do("vnic", "set", "web", "--buffer", "256K")
+    before = lan.to_guest()
+    lan.freeze()
+    lan.send(range(COUNT))
+    shown = lan.show()
+    lost = shown["counters"]["drops"]["buffer_full"]
+    waiting = shown["buffer"]["frames"]
+    assert waiting == 262144 // SIZE and shown["buffer"]["used_bytes"] == waiting * SIZE
+    assert shown["buffer"]["stalls"]["now_us"] > 0
+    in_ring = COUNT - lost - waiting
+    assert 0 < in_ring <= 1024 and lan.drops() == {"buffer_full": lost}
+    lan.thaw()
+    lan.wait_empty()
+    lan.send(range(COUNT, COUNT + 1))
+    facts = lan.wait_next(COUNT + 1)
+    assert facts["skipped"] == lost and facts["gaps"] == [f"{in_ring + waiting}-{COUNT - 1}"], facts
+    shown = lan.show()
+    assert shown["counters"]["to_guest"]["frames"] - before == COUNT + 1 - lost
+    assert shown["buffer"]["used_bytes"] == shown["buffer"]["stalls"]["now_us"] == 0
+    assert shown["buffer"]["stalls"]["count"] >= 1 and shown["buffer"]["waited"]["frames"] >= waiting
+    assert "1M would have held it; `patchbay vnic set web --buffer 1M`" in shown["buffer"]["advice"]
+
+    lan.host.daemon.do("vnic", "set", "web", "--buffer", "1M")
+    stalls = shown["buffer"]["stalls"]["count"]
+    lan.freeze()
+    lan.send(range(COUNT + 1, 2 * COUNT + 1))
+    assert lan.drops() == {"buffer_full": lost}, "no more than before"
+    lan.thaw()
+    lan.wait_empty()
+    facts = lan.wait_next(2 * COUNT + 1)
+    assert facts["skipped"] == lost, facts
+    shown = lan.show()
+    assert shown["state"] == "connected" and shown["buffer"]["stalls"]["count"] > stalls
+    assert shown["buffer"]["advice"] is None
+
+
+def test_what_comes_while_a_guest_is_paused_waits_and_comes_first(lan):
+    """QEMU stops the rings of a guest that is paused, and starts them where they stood."""
+    lan.send(range(100))
+    lan.vm.monitor("stop")
+    lan.send(range(100, COUNT))
+    waiting = lan.show()["buffer"]["frames"]
+    assert waiting > 0 and lan.drops() == {}
+    lan.vm.monitor("cont")
+    lan.send(range(COUNT, COUNT + 100))
+    lan.wait_empty()
+    facts = lan.wait_next(COUNT + 100)
+    assert facts["skipped"] == 0 and lan.drops() == {}, facts
+
+
+def test_a_guest_that_starts_anew_gets_nothing_of_what_waited_before(lan):
+    """By a reset of a guest that is paused: its rings are other ones afterwards."""
+    lan.send(range(10))
+    lan.vm.monitor("stop")
+    lan.send(range(10, 3000))
+    waiting = lan.show()["buffer"]["frames"]
+    assert waiting > 0
+    before = lan.to_guest()
+    lan.vm.monitor("system_reset")
+    lan.vm.monitor("cont")
+    wait_until(lambda: lan.show()["buffer"]["frames"] == 0, "what waited to be forgotten", 60.0)
+    assert lan.drops() == {"buffer_reset": waiting}
+    assert lan.to_guest() == before
+    lan.check_balance()
+
+
+def test_a_driver_that_is_bound_again_gets_nothing_of_what_waited_before(lan):
+    lan.send(range(10))
+    lan.wait_next(10)
+    numbers_in_guest.stop(lan.vm)
+    lan.vm.run("echo 'cd /sys/bus/virtio/drivers/virtio_net && d=$(ls -d virtio*) && echo $d > unbind && kill -STOP $$; "
+               "echo $d > bind' > /tmp/bind")
+    lan.vm.run("sh /tmp/bind & echo $! > /tmp/binder; until [ ! -e /sys/class/net/eth0 ]; do usleep 10000; done")
+    lan.send(range(3000))
+    assert lan.show()["buffer"]["frames"] == 3000 and lan.drops() == {}
+    lan.vm.run("kill -CONT $(cat /tmp/binder); until [ -e /sys/class/net/eth0 ]; do usleep 10000; done")
+    lan.count_anew()
+    wait_until(lambda: lan.show()["buffer"]["frames"] == 0, "what waited to be forgotten", 60.0)
+    assert lan.drops() == {"buffer_reset": 3000}
+    lan.send(range(5000, 5100))
+    facts = lan.wait_next(5100)
+    assert facts["skipped"] == 5000 and facts["gaps"] == ["0-4999"], facts
