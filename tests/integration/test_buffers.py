@@ -118,6 +118,18 @@ def test_exactly_as_much_waits_as_the_buffer_holds(lan, setting, limit, size):
     assert lan.drops() == {"buffer_full": lost}
 
 
+@pytest.mark.parametrize("setting, limit", [("1M", MB), ("2M", 2 * MB), ("4M", 4 * MB)])
+@pytest.mark.parametrize("rate", [65_500, 131_000, 262_000])
+def test_a_pause_of_10_ms_loses_nothing_if_the_buffer_holds_rate_times_pause(lan, rate, setting, limit):
+    """Full frames; who sends does not keep to a rate, what counts is how many come while the guest takes none."""
+    lan.set("--buffer", setting)
+    come = rate // 100
+    lan.send(range(ENTRIES + come), 1514)
+    lost = max(0, come - limit // 1514)
+    assert lan.drops() == ({"buffer_full": lost} if lost else {})
+    lan.receive(range(ENTRIES + come - lost), 1514)
+
+
 def test_without_a_word_it_is_1m(lan):
     shown = lan.buffer()
     assert (shown["size"], shown["size_from"], shown["limit_bytes"]) == ("1M", "built_in", MB)
@@ -151,9 +163,9 @@ def test_the_advice_names_a_size_that_holds_the_same_stall(lan):
 
 
 def test_what_is_too_old_when_the_guest_could_take_it_is_dropped(lan):
+    """At the latest then: a worker that is awake drops it sooner."""
     lan.set("--buffer-max-age", 1)
     lan.send(range(ENTRIES + 1000))
-    wait_until(lambda: lan.buffer()["stalls"]["now_us"] > 1_000_000, "the frames to be old")
     got = lan.ends["still"].receive_all(ENTRIES)
     wait_until(lambda: lan.buffer()["frames"] == 0, "the old frames to go")
     got += lan.ends["still"].receive()
@@ -306,7 +318,7 @@ def test_a_guest_that_stands_still_holds_up_nobody(lan):
 def test_what_a_slow_uplink_does_not_take_stays_in_the_guests_ring(host):
     """Buffers are on the way to guests only: a guest that sends is held, loses nothing, and holds up nobody."""
     nic = host.add_nic("slow0")
-    host.netns.run("tc", "qdisc", "add", "dev", nic, "root", "tbf", "rate", "40mbit", "burst", "32kb", "limit", "64mb")
+    host.netns.run("tc", "qdisc", "add", "dev", nic, "root", "tbf", "rate", "8mbit", "burst", "32kb", "limit", "64mb")
     lan = Lan(host, ["--external", nic])
     try:
         for name in ("sender", "left", "right"):
@@ -324,10 +336,11 @@ def test_what_a_slow_uplink_does_not_take_stays_in_the_guests_ring(host):
             thread = threading.Thread(target=send)
             thread.start()
             rounds = exchange(lan, 300)
-            was_held = not done.is_set()
+            taken, was_held = lan.show("sender")["counters"]["from_guest"]["frames"], not done.is_set()
             thread.join(60.0)
             got = wire.receive(lambda data: data[12:14] == b"\x88\xb5" and data[:6] == frames[0][:6], count, 60.0)
-        assert was_held, f"{rounds} rounds were too few to see it"
+        print(f"\n{rounds} rounds while {taken} of {count} frames were taken")
+        assert was_held and taken < count
         assert got == frames
         lan.check_balance()
         uplink = host.json("switch", "show", "lan")["uplink"]["counters"]
