@@ -106,6 +106,7 @@ def test_a_refusal_is_one_sentence_and_changes_nothing(lan, words, says):
     (("vnic", "create", "new"), ("--switch",)),
     (("vnic", "create", "new", "--switch", "lan", "--host", "--connect", "/x"), ("--host",)),
     (("vnic", "set", "web"), ("--vlan",)),
+    (("vnic", "set", "web", "--buffer-max-age", "0"), ("1 to 3600000", "none")),
     (("vnic", "set", "web", "--buffer-max-age", "1s"), ("1s", "1 to 3600000")),
     (("switch", "set", "lan", "--buffer-max-age", "1s"), ("1s", "1 to 3600000")),
     (("switch", "create", "new"), ("--external", "--internal", "--private")),
