@@ -217,7 +217,7 @@ class FrontEnd:
         make_room(0)
 
     def receive(self):
-        """The frames that have arrived by now. The back-end is told that there is room again, whether it asked or not."""
+        """The frames that have arrived by now. The back-end is told that there is room, whether it asked or not."""
         frames = []
         while used := self._used(0):
             number, written = used

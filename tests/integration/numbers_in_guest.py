@@ -6,7 +6,7 @@ from lab.proc import wait_until
 
 
 def frame(target, source, number, size=62):
-    """As guest_numbers sends it, if it has 62 bytes: it looks at no others. `target`, `source`: MAC addresses as text."""
+    """As guest_numbers sends it, if it has 62 bytes: it looks at no others. `target`, `source`: addresses as text."""
     head = bytes.fromhex(target.replace(":", "") + source.replace(":", "")) + b"\x88\xb5" + struct.pack("!I", number)
     return head + bytes(size - len(head))
 

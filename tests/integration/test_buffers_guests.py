@@ -1,5 +1,5 @@
-"""A QEMU guest that gets no CPU, is paused or starts anew while frames come for it. The guest itself counts their numbers
-(tools/lab/guest_numbers.c); who sends is a scripted front-end, which waits for nobody."""
+"""A QEMU guest that gets no CPU, is paused or starts anew while frames come for it. The guest itself counts their
+numbers (tools/lab/guest_numbers.c); who sends is a scripted front-end, which waits for nobody."""
 
 import os
 import signal
@@ -163,8 +163,8 @@ def test_a_driver_that_is_bound_again_gets_nothing_of_what_waited_before(lan):
     lan.send(range(10))
     lan.wait_next(10)
     numbers_in_guest.stop(lan.vm)
-    lan.vm.run("echo 'cd /sys/bus/virtio/drivers/virtio_net && d=$(ls -d virtio*) && echo $d > unbind && touch /tmp/unbound; "
-               "kill -STOP $$; echo $d > bind' > /tmp/bind")
+    lan.vm.run("echo 'cd /sys/bus/virtio/drivers/virtio_net && d=$(ls -d virtio*) && echo $d > unbind && "
+               "touch /tmp/unbound; kill -STOP $$; echo $d > bind' > /tmp/bind")
     lan.vm.run("sh /tmp/bind & echo $! > /tmp/binder; until [ -e /tmp/unbound ]; do usleep 10000; done")
     lan.send(range(3000))
     assert lan.show()["buffer"]["frames"] == 3000 and lan.drops() == {}
