@@ -91,7 +91,7 @@ void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std
                 "How long a frame may wait for " + whose + ", in milliseconds; none: as long as it must; or default")
       ->type_name("MS|none|default")
       ->check([](const std::string& text) {
-        if (text == "none" || text == "default" || whole_number(text)) return std::string();
+        if (text == "none" || text == "default" || whole_number(text).value_or(0) != 0) return std::string();
         return fmt::format("\"{}\" is not an age; give milliseconds, 1 to 3600000, none or default", text);
       });
 }

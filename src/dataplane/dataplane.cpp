@@ -51,7 +51,7 @@ class ReceiveRings {
       if (!QueuePair::is_complete(ring)) continue;
       const Known& known = known_[pair];
       if (known.features != link.features || !known.is(ring)) return false;
-      if (!known.runs && known.position != ring.position) return false;
+      if (!known.runs && (known.position != ring.position || is_start(link, ring.position))) return false;
     }
     return true;
   }
@@ -74,6 +74,11 @@ class ReceiveRings {
   }
 
  private:
+  // Whoever starts a ring anew starts it there, and may well have it at the same address.
+  [[nodiscard]] static bool is_start(const GuestLink& link, std::uint32_t position) noexcept {
+    constexpr std::uint32_t packed_start = 0x80008000;
+    return position == ((link.features & virtio_f_ring_packed) != 0 ? packed_start : 0);
+  }
   struct Known {
     std::uint64_t features = 0;
     std::uint64_t desc = 0;

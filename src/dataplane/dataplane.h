@@ -118,7 +118,8 @@ struct Traffic {
 struct BufferConfig {
   std::uint64_t limit_bytes = 0;  // of frames; 0: nothing waits
   bool grows = false;  // starts with 1 MiB, or limit_bytes if that is less, and grows to limit_bytes on demand
-  std::chrono::nanoseconds max_age{0};  // of a frame when the guest could take it: older ones are dropped; 0: none is
+  std::chrono::nanoseconds max_age{
+      0};  // older frames are dropped, at the latest when the guest could take them; 0: none is
 };
 struct BufferWaits {
   std::uint64_t frames = 0;  // that waited, and do no longer
