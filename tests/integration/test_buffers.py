@@ -321,7 +321,8 @@ def test_a_guest_that_stands_still_holds_up_nobody(lan):
 def test_what_a_slow_uplink_does_not_take_stays_in_the_guests_ring(host):
     """Buffers are on the way to guests only: a guest that sends is held, loses nothing, and holds up nobody."""
     nic = host.add_nic("slow0")
-    host.netns.run("tc", "qdisc", "add", "dev", nic, "root", "tbf", "rate", "8mbit", "burst", "32kb", "limit", "64mb")
+    shaper = ("dev", nic, "root", "tbf", "burst", "32kb", "limit", "64mb", "rate")
+    host.netns.run("tc", "qdisc", "add", *shaper, "64kbit")  # six minutes for what follows
     lan = Lan(host, ["--external", nic])
     try:
         for name in ("sender", "left", "right"):
@@ -340,6 +341,7 @@ def test_what_a_slow_uplink_does_not_take_stays_in_the_guests_ring(host):
             thread.start()
             rounds = exchange(lan, 300)
             taken, was_held = lan.show("sender")["counters"]["from_guest"]["frames"], not done.is_set()
+            host.netns.run("tc", "qdisc", "change", *shaper, "80mbit")
             thread.join(60.0)
             got = wire.receive(lambda data: data[12:14] == b"\x88\xb5" and data[:6] == frames[0][:6], count, 60.0)
         print(f"\n{rounds} rounds while {taken} of {count} frames were taken")
