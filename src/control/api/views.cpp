@@ -1,8 +1,8 @@
 #include "control/api/views.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/monotonic.h"
 #include "control/reconcile/settable.h"
 
 namespace patchbay::api {
@@ -72,7 +72,7 @@ std::uint64_t microseconds(std::uint64_t ns) {
 Json buffer(const reconcile::VnicView& view) {
   const bool guest = view.desired.kind == model::VnicKind::guest;
   const dataplane::BufferState& state = view.buffered;
-  const auto now = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  const std::uint64_t now = monotonic_ns();
   const std::uint64_t stalled = state.stalled_since_ns == 0 ? 0 : now - std::min(now, state.stalled_since_ns);
   return {{"size", guest ? Json(to_string(view.buffer.size)) : Json(nullptr)},
           {"size_from", guest ? Json(to_string(view.buffer.size_from)) : Json(nullptr)},

@@ -7,7 +7,7 @@
 //         `grows`: the limit starts at grow_from, doubles when a frame would be dropped, up to what was configured, and is
 //         halved after a stall that half of it would have held, if a minute has gone without one that needed more.
 // States  empty <-> stalled.
-// Limits  queue_pairs_max pairs; 16 EiB a vnic, by what the pool has.
+// Limits  queue_pairs_max pairs, and what the pool has.
 // Threads configure(), state(), frames(): control. The rest: the worker that owns the port.
 #pragma once
 #include <array>

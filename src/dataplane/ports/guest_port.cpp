@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/monotonic.h"
 #include "dataplane/virtqueue/flow.h"
 
 namespace patchbay::dataplane {
@@ -27,10 +28,6 @@ constexpr std::size_t rarp_source = 6;
 constexpr std::size_t rarp_sender = 22;  // hardware address, then 4 bytes of protocol address
 constexpr std::size_t rarp_target = 32;
 
-std::int64_t now_ns() noexcept {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 
 void GuestPort::expect(std::chrono::milliseconds patience) noexcept {
@@ -41,7 +38,7 @@ void GuestPort::expect(std::chrono::milliseconds patience) noexcept {
 void GuestPort::begin_patience() noexcept {
   if (patience_.count() == 0) return;
   const std::chrono::nanoseconds patience = std::exchange(patience_, {});
-  patient_until_ns_.store(now_ns() + patience.count(), std::memory_order_relaxed);
+  patient_until_ns_.store(monotonic_ns() + static_cast<std::uint64_t>(patience.count()), std::memory_order_relaxed);
 }
 
 void GuestPort::note_arrival() noexcept {
@@ -50,9 +47,9 @@ void GuestPort::note_arrival() noexcept {
 }
 
 bool GuestPort::is_patient() noexcept {
-  const std::int64_t until = patient_until_ns_.load(std::memory_order_relaxed);
+  const std::uint64_t until = patient_until_ns_.load(std::memory_order_relaxed);
   if (until == 0) return false;
-  if (now_ns() < until) return true;
+  if (monotonic_ns() < until) return true;
   patient_until_ns_.store(0, std::memory_order_relaxed);
   return false;
 }
@@ -267,7 +264,7 @@ void GuestPort::put_aside(std::span<const Frame> frames) noexcept {
   if (pairs == 0 || !waiting_.keeps_any() || fault() != PortFault::none) {
     return count_drop(DropReason::not_connected, frames.size());
   }
-  const auto now = static_cast<std::uint64_t>(now_ns());
+  const auto now = monotonic_ns();
   for (const Frame& frame : frames) {
     if (waiting_.keep(pair_of(frame, pairs), {&frame, 1}, now) == 0) count_drop(DropReason::buffer_full);
   }
@@ -276,7 +273,7 @@ void GuestPort::put_aside(std::span<const Frame> frames) noexcept {
 
 void GuestPort::forget() noexcept {
   forget_.store(false, std::memory_order_relaxed);
-  const std::size_t forgotten = waiting_.clear(static_cast<std::uint64_t>(now_ns()));
+  const std::size_t forgotten = waiting_.clear(monotonic_ns());
   if (forgotten != 0) count_drop(DropReason::buffer_reset, forgotten);
   note_waiting();
 }

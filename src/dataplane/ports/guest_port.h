@@ -115,9 +115,9 @@ class GuestPort final : public Port {
   std::atomic<GuestQueues*> offered_ = nullptr;  // control sets it, the worker takes it away
   // Pairs with a receive ring, a bit for each, when there were some last; 0: frames do not wait for the guest.
   std::atomic<std::uint8_t> receiving_pairs_ = 0;
-  std::atomic<bool> expected_ = false;              // control's; the worker reads it
-  std::atomic<std::int64_t> patient_until_ns_ = 0;  // monotonic; control sets it once, the worker takes it away
-  std::chrono::milliseconds patience_{0};           // control's
+  std::atomic<bool> expected_ = false;               // control's; the worker reads it
+  std::atomic<std::uint64_t> patient_until_ns_ = 0;  // monotonic; control sets it once, the worker takes it away
+  std::chrono::milliseconds patience_{0};            // control's
   // Low 48 bits: the address to announce; above: how often. Control adds, the worker takes away.
   std::atomic<std::uint64_t> announcements_ = 0;
   std::uint64_t announcing_ = 0;      // the worker's, between receive() and complete(): the slot that was received

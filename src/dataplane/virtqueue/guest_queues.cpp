@@ -1,9 +1,9 @@
 #include "dataplane/virtqueue/guest_queues.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "base/monotonic.h"
 #include "dataplane/virtqueue/flow.h"
 
 namespace patchbay::dataplane {
@@ -14,10 +14,6 @@ void add(Puts& sum, const Puts& more) noexcept {
   sum.bytes += more.bytes;
   sum.ring_full += more.ring_full;
   sum.bad_buffer += more.bad_buffer;
-}
-
-std::uint64_t monotonic_ns() noexcept {
-  return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
 }  // namespace
