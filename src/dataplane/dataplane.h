@@ -22,6 +22,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "dataplane/frame/drop_reason.h"
+#include "model/team.h"
 #include "model/uplink_driver.h"
 #include "model/vnic.h"
 
@@ -206,6 +207,32 @@ struct Layout {
   std::vector<SwitchLayout> switches;
 };
 
+// ---- Teams ----------------------------------------------------------------------------------------------------------
+
+inline constexpr std::size_t team_buckets = 256;  // a hash of a flow, or of an address, is one of so many
+inline constexpr std::uint8_t team_no_member = 0xFF;
+
+// What a team is made of.
+struct TeamConfig {
+  struct Member {
+    PortId port{};  // an open uplink that is in no switch and no other team
+    MacAddr mac;
+    friend bool operator==(const Member&, const Member&) = default;
+  };
+  bool switch_independent = true;  // the other end does not know that the members belong together
+  model::TeamBalance balance = model::TeamBalance::dynamic;
+  std::vector<Member> members;  // at most model::team_nics_max
+  friend bool operator==(const TeamConfig&, const TeamConfig&) = default;
+};
+
+// Which members carry what now. They are numbered as in TeamConfig.
+struct TeamPaths {
+  std::array<std::uint8_t, team_buckets> senders;  // the member of each bucket; team_no_member: none (not_connected)
+  std::uint32_t receives = 0;                      // a bit a member: what comes in there is taken
+  std::uint8_t primary = team_no_member;  // switch-independent: what is for a group of stations is taken only there
+  friend bool operator==(const TeamPaths&, const TeamPaths&) = default;
+};
+
 // ---- Workers --------------------------------------------------------------------------------------------------------
 
 struct WorkerStats {
@@ -254,6 +281,12 @@ class Dataplane {
   // Errors: not_found, invalid (not an Ethernet device), no_resource, internal; xdp: in_use (an XDP program or socket of
   // somebody else), unavailable (not in this kernel or driver, no permission); dpdk: unavailable (DPDK cannot open it).
   [[nodiscard]] virtual Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) = 0;
+  // A team, of no members yet: a port that can be the uplink of a switch.
+  [[nodiscard]] virtual PortId open_team() = 0;
+  // Gives the team these members, or takes some away: between two passes, so that nobody's frame is lost.
+  virtual void set_team(PortId team, const TeamConfig& config, const TeamPaths& paths) = 0;
+  // At once.
+  virtual void set_team_paths(PortId team, const TeamPaths& paths) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).

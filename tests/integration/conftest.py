@@ -170,5 +170,14 @@ def pytest_runtest_makereport(item):
             break
 
 
+def pytest_collection_modifyitems(items):
+    """Where several processes run the tests (-n, --dist loadgroup): a module stays in one, and so does all that shares the
+    bed. The bed's tests come first, for they take longest."""
+    for item in items:
+        group = "bed" if "bed" in item.fixturenames else item.module.__name__
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "bed" not in item.fixturenames)
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "wiring(name, nics=None, connect=False): how `net` is wired, as Bed.use()")
