@@ -52,5 +52,9 @@ inline void store_be32(void* at, std::uint32_t host) noexcept {
   const Be32 wire(host);
   std::memcpy(at, &wire, sizeof wire);
 }
+inline void store_be48(std::uint8_t* at, std::uint64_t host) noexcept {
+  store_be16(at, static_cast<std::uint16_t>(host >> 32));
+  store_be32(at + 2, static_cast<std::uint32_t>(host));
+}
 
 }  // namespace patchbay

@@ -15,16 +15,12 @@
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/rcu.h"
 #include "dataplane/learning.h"
+#include "dataplane/port_record.h"
 #include "dataplane/ports/ethdev_port.h"
-#include "dataplane/ports/guest_port.h"
-#include "dataplane/ports/host_port.h"
 #include "dataplane/ports/interface.h"
 #include "dataplane/ports/packet_port.h"
 #include "dataplane/ports/xdp_port.h"
-#include "dataplane/receive_rings.h"
 #include "dataplane/virtqueue/guest_memory.h"
-#include "dataplane/virtqueue/guest_queues.h"
-#include "dataplane/virtqueue/ring_record.h"
 #include "dataplane/worker/workers.h"
 
 namespace patchbay::dataplane {
@@ -42,34 +38,6 @@ void require(bool kept, const char* promise) {
   std::abort();
 }
 
-// A port, and the same port again as the kind that control has special calls for.
-struct PortRecord {
-  std::unique_ptr<Port> port;
-  GuestPort* guest = nullptr;
-  HostPort* host = nullptr;
-  UplinkPort* uplink = nullptr;
-  std::string ring_path = {};           // of a guest, if positions of its rings are kept
-  std::string mark_path = {};           // the same; an empty file while the guest is connected
-  std::unique_ptr<RingFile> ring_file;  // of a guest that had packed rings since its port was opened
-  std::unique_ptr<GuestQueues> queues;  // of a connected guest
-  ReceiveRings receivers;               // of a guest
-  bool attached = false;
-  unsigned worker = 0;  // that owns it while it is attached
-
-  // Where the queues of `link` keep their positions; null: nowhere. Errors: as RingFile::open().
-  [[nodiscard]] Result<RingRecords*> records_for(const GuestLink& link);
-};
-
-Result<RingRecords*> PortRecord::records_for(const GuestLink& link) {
-  if (ring_path.empty() || (link.features & virtio_f_ring_packed) == 0) return nullptr;
-  if (!ring_file) {
-    auto opened = RingFile::open(ring_path);
-    if (!opened) return fail(opened.error());
-    ring_file = std::move(*opened);
-  }
-  return &ring_file->records();
-}
-
 class WorkerDataplane final : public Dataplane {
  public:
   static Result<std::unique_ptr<Dataplane>> create(const DataplaneConfig& config);
@@ -79,6 +47,9 @@ class WorkerDataplane final : public Dataplane {
   Result<PortId> open_host_port(const HostPortConfig& config) override;
   Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override;
   Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) override;
+  PortId open_team() override;
+  void set_team(PortId team, const TeamConfig& config, const TeamPaths& paths) override;
+  void set_team_paths(PortId team, const TeamPaths& paths) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
   void close_port(PortId port, bool remove_left) override;
@@ -119,6 +90,7 @@ class WorkerDataplane final : public Dataplane {
   [[nodiscard]] const PortRecord& find(PortId id) const;
   [[nodiscard]] PortId add(PortRecord record);
   [[nodiscard]] GuestPort& guest(PortId id) const;
+  [[nodiscard]] TeamPort& team(PortId id) const;
   [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
   // The worker that a vnic of the layout asks for, if there is one of that number.
   [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
@@ -187,6 +159,12 @@ GuestPort& WorkerDataplane::guest(PortId id) const {
   return *guest;
 }
 
+TeamPort& WorkerDataplane::team(PortId id) const {
+  TeamPort* const team = find(id).team;
+  require(team != nullptr, "a team");
+  return *team;
+}
+
 PortId WorkerDataplane::add(PortRecord record) {
   const PortId id = record.port->id();
   ports_.emplace(raw(id), std::move(record));
@@ -245,6 +223,38 @@ Result<PortId> WorkerDataplane::open_uplink(const std::string& nic, const model:
   return fail(ErrorCode::internal, "nic " + nic + ": no such driver");
 }
 
+PortId WorkerDataplane::open_team() {
+  auto port = std::make_unique<TeamPort>(next_id(), event_fd_.get());
+  PortRecord record;
+  record.team = port.get();
+  record.port = std::move(port);
+  return add(std::move(record));
+}
+
+void WorkerDataplane::set_team(PortId port, const TeamConfig& config, const TeamPaths& paths) {
+  std::vector<TeamPort::Member> members;
+  for (const TeamConfig::Member& member : config.members) {
+    PortRecord& record = find(member.port);
+    require(record.uplink != nullptr && !record.attached && (!record.in_team || *record.in_team == port),
+            "an uplink that is in no switch and no other team");
+    members.push_back({record.uplink, member.mac.to_uint64()});
+  }
+  TeamPort& changed = team(port);
+  workers_->at_rest([&] {
+    for (const TeamConfig::Member& member : changed.config().members) find(member.port).in_team.reset();
+    for (const TeamConfig::Member& member : config.members) find(member.port).in_team = port;
+    changed.set_members(config, std::move(members));
+    changed.set_paths(paths);
+    workers_->publish(make_snapshot(layout_));
+  });
+  workers_->wake();
+}
+
+void WorkerDataplane::set_team_paths(PortId port, const TeamPaths& paths) {
+  team(port).set_paths(paths);
+  workers_->wake();
+}
+
 Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {
   require(find(port).host != nullptr, "a host port");
   return find(port).host->set_mtu(mtu);
@@ -258,7 +268,7 @@ void WorkerDataplane::set_carrier(PortId port, bool up) {
 
 void WorkerDataplane::close_port(PortId port, bool remove_left) {
   PortRecord& record = find(port);
-  require(!record.attached, "a port that is in no switch of the layout");
+  require(!record.attached && !record.in_team, "a port that is in no switch of the layout and in no team");
   if (record.guest != nullptr) static_cast<void>(disconnect_guest(port));
   if (remove_left && !record.ring_path.empty()) RingFile::remove(record.ring_path);
   if (record.host != nullptr && remove_left) record.host->release_interface();
@@ -366,11 +376,17 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
   for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
     const SwitchLayout& one = layout.switches[number];
     if (one.uplink) {
-      entries[raw(*one.uplink)] = {find(*one.uplink).port.get(),
+      const PortRecord& uplink = find(*one.uplink);
+      const bool reflects = uplink.team != nullptr && uplink.team->switch_independent();
+      entries[raw(*one.uplink)] = {uplink.port.get(),
                                    number,
-                                   {.uplink = true, .learner = learning_.learner(*one.uplink)},
-                                   find(*one.uplink).worker,
-                                   one.gro && find(*one.uplink).port->gives_bare_frames()};
+                                   {.uplink = true, .reflects = reflects, .learner = learning_.learner(*one.uplink)},
+                                   uplink.worker,
+                                   one.gro && uplink.port->gives_bare_frames()};
+      if (uplink.team != nullptr) {
+        for (const auto& member : uplink.team->members())
+          snapshot->team_members.push_back({member.port, uplink.worker});
+      }
     }
     for (const VnicLayout& vnic : one.vnics) {
       entries[raw(vnic.port)] = {find(vnic.port).port.get(),

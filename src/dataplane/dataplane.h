@@ -211,6 +211,13 @@ struct Layout {
 
 inline constexpr std::size_t team_buckets = 256;  // a hash of a flow, or of an address, is one of so many
 inline constexpr std::uint8_t team_no_member = 0xFF;
+// Of the addresses that frames come from.
+[[nodiscard]] constexpr std::size_t team_bucket_of(MacAddr mac) noexcept {
+  std::uint64_t mixed = mac.to_uint64();
+  mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9U;  // splitmix64
+  mixed = (mixed ^ (mixed >> 32)) * 0x94D049BB133111EBU;
+  return static_cast<std::size_t>(mixed >> 56);
+}
 
 // What a team is made of.
 struct TeamConfig {

@@ -238,6 +238,6 @@ def test_a_restart_of_the_daemon_keeps_what_guests_were_told(bench):
     bench.daemon.kill9()
     bench.daemon.start()
     wirings.wait_connected(bench.daemon, (*JUMBO, "small"))
+    wait_until(lambda: "mtu 4074" in bench.view("big2")["state_reason"], "QEMU to have said what its guest was told")
     assert bench.view("big1")["state_reason"] == ""
-    assert "mtu 4074" in bench.view("big2")["state_reason"]
     wait_until(lambda: bench.ping("big1", "far", LARGEST), "big1 to reach the wire with the largest frame")

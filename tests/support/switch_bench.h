@@ -54,6 +54,11 @@ class SwitchBench {
     mtu_ = mtu;
     publish();
   }
+  // The uplink is a team of which the other end knows nothing.
+  void set_reflects(bool on) {
+    reflects_ = on;
+    publish();
+  }
   // Of what comes in at the uplink.
   void set_coalesces(bool on) {
     coalesces_ = on;
@@ -88,7 +93,8 @@ class SwitchBench {
     for (std::uint32_t i = 0; i <= vnics_.size(); ++i) {
       if (i == 0) {
         auto* const learner = any_spoofs ? learner_of(0, 100) : nullptr;
-        snapshot->entries.push_back({&port(0), 0, {.uplink = true, .learner = learner}, 0, coalesces_});
+        snapshot->entries.push_back(
+            {&port(0), 0, {.uplink = true, .reflects = reflects_, .learner = learner}, 0, coalesces_});
         continue;
       }
       const Vnic& vnic = vnics_[i - 1];
@@ -147,6 +153,7 @@ class SwitchBench {
   bool with_uplink_;
   std::uint16_t mtu_ = 1500;
   bool coalesces_ = false;
+  bool reflects_ = false;
 };
 
 }  // namespace patchbay::test

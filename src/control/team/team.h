@@ -15,11 +15,15 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/mac_addr.h"
+#include "control/team/channel.h"
+#include "control/team/lacp_port.h"
+#include "control/team/paths.h"
 #include "control/team/status.h"
 #include "dataplane/dataplane.h"
 #include "model/team.h"
@@ -51,7 +55,7 @@ class Team {
  public:
   // Opens the team's port.
   Team(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, std::string name);
-  // Its members must be gone, and no layout may have its port: closes that.
+  // No layout may have its port any more: closes that. The members' ports stay open.
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -60,19 +64,68 @@ class Team {
   void set(const model::Team& settings, std::vector<Member> members);
   // Of a member, or of a NIC that will be one.
   void set_link(const std::string& nic, const Link& link);
-  void set_addresses(std::vector<Address> addresses);
+  // Of the switch that the team carries: its name, and the addresses of its vnics. What was learned behind them is asked of
+  // the data plane when it matters.
+  void set_addresses(const std::string& switch_name, std::vector<Address> addresses);
 
   [[nodiscard]] PortId port() const noexcept { return port_; }
   [[nodiscard]] Status status() const;
 
  private:
-  struct Running;
+  // A member, and what is known of it.
+  struct Slot {
+    Member member;
+    std::unique_ptr<Channel> channel;  // null: the team needs none, or it could not be opened (`trouble`)
+    std::string trouble;
+    std::optional<Time> good_since;  // its link
+    bool ready = false;              // and that for long enough
+    bool individual = false;         // lacp: it carries frames though its partner does not speak
+    std::uint16_t number = 0;        // lacp: of its port
+    std::unique_ptr<LacpPort> lacp;
+    MemberState state = MemberState::down;
+    std::string reason;
+  };
 
-  boost::asio::io_context& loop_;
+  void adopt(std::vector<Member> members, Time now);
+  void open_channel(Slot& slot);
+  void start_lacp(Slot& slot);
+  void heard(const std::string& nic, std::span<const std::uint8_t> frame);
+  // Brings everything in line with what is known, and with the time.
+  void update(Time now);
+  void judge_links(Time now);
+  void select_partners();
+  void fall_back();
+  void run_lacp(Time now);
+  [[nodiscard]] bool can_carry(const Slot& slot) const;
+  [[nodiscard]] bool is_standby(const Slot& slot) const { return slot.member.nic == settings_.standby; }
+  [[nodiscard]] Weights weigh() const;
+  void note_states(const Weights& weights);
+  void take_paths(const dataplane::TeamPaths& paths, Time now);
+  void announce_moved(const dataplane::TeamPaths& before, Time now);
+  void announce(const Address& address);
+  void announce_again(Time now);
+  void plan_next(Time now);
+  [[nodiscard]] Link link_of(const Slot& slot) const;
+  [[nodiscard]] std::optional<std::size_t> holder_of(const std::string& nic) const;
+
   dataplane::Dataplane& dataplane_;
+  boost::asio::io_context& loop_;
   const std::string name_;
   const PortId port_;
-  std::unique_ptr<Running> running_;
+  model::Team settings_;
+  std::map<std::string, Link> links_;
+  std::vector<Slot> slots_;  // by the members' numbers
+  dataplane::TeamConfig config_;
+  dataplane::TeamPaths paths_ = no_paths();
+  std::optional<MacAddr> system_;  // of LACP: of the first member that there was
+  std::string switch_name_;
+  std::vector<Address> addresses_;
+  // Those that moved lately, and when to say so again.
+  std::vector<Address> moved_;
+  std::vector<Time> repeats_;
+  std::uint64_t failovers_ = 0;
+  std::uint64_t announcements_ = 0;
+  boost::asio::steady_timer timer_;
 };
 
 }  // namespace patchbay::team

@@ -63,7 +63,7 @@ inline Tag take_tag(Frame& frame) noexcept {
   return frame.tag_tpid != 0 || is_tpid(tpid) ? take_tag_of_tagged(frame, tpid) : Tag{};
 }
 
-void judge_wire(Frame& frame, std::uint64_t source, const SwitchTable& table) noexcept {
+void judge_wire(Frame& frame, std::uint64_t source, const IngressRule& rule, const SwitchTable& table) noexcept {
   const Tag tag = take_tag(frame);
   frame.vid = tag.vid;
   frame.priority = tag.priority;
@@ -73,7 +73,7 @@ void judge_wire(Frame& frame, std::uint64_t source, const SwitchTable& table) no
   const SwitchTable::Vnic* const holder = table.pinned(source);
   if (holder == nullptr) return;
   if (holder->vlans.hears(frame.vid) || holder->vlans.hears(table.fid(frame.vid))) {
-    drop(frame, DropReason::source_mac);
+    drop(frame, rule.reflects ? DropReason::reflected : DropReason::source_mac);
   }
 }
 
@@ -94,6 +94,22 @@ void judge_vnic(Frame& frame, std::uint64_t source, const IngressRule& rule, con
   if (!rule.vlans.is_trunk() || !rule.vlans.hears(tag.vid) || hides_tag) drop(frame, DropReason::vlan_not_allowed);
 }
 
+bool is_behind_vnic(std::uint16_t fid, std::uint64_t mac, const SwitchTable& table, Seconds now) noexcept {
+  if (table.pinned(mac) != nullptr) return true;
+  const auto learner = table.fdb()->lookup(fid, mac, now);
+  const auto* const port = learner ? table.learning_port(*learner) : nullptr;
+  return port != nullptr && port->vlans != nullptr;
+}
+
+// What comes from an address behind a vnic, and is for one that is not, was sent from here, and the other end sends it to
+// all, for it does not know where that one is. (What is for groups, the team tells by itself.)
+bool is_reflected(const Frame& frame, std::uint64_t source, const SwitchTable& table, Seconds now) noexcept {
+  const std::uint64_t destination = load_be48(frame.head);
+  const std::uint16_t fid = table.fid(frame.vid);
+  return (destination & group_bit) == 0 && is_behind_vnic(fid, source, table, now) &&
+         !is_behind_vnic(fid, destination, table, now);
+}
+
 void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& table) noexcept {
   if (frame.size < dataplane::ethernet_header_size) return drop(frame, DropReason::frame_too_short);
   const std::uint64_t destination = load_be48(frame.head);
@@ -101,7 +117,7 @@ void classify_one(Frame& frame, const IngressRule& rule, const SwitchTable& tabl
   if (MacAddr::is_reserved(destination)) return drop(frame, DropReason::reserved_address);
   if ((source & group_bit) != 0 || source == 0) return drop(frame, DropReason::source_multicast);
   if (rule.uplink) {
-    judge_wire(frame, source, table);
+    judge_wire(frame, source, rule, table);
   } else {
     judge_vnic(frame, source, rule, table);
   }
@@ -117,13 +133,17 @@ void classify(std::span<Frame> burst, const IngressRule& rule, const SwitchTable
   }
 }
 
-void learn(std::span<const Frame> burst, const IngressRule& rule, const SwitchTable& table, Seconds now) noexcept {
+void learn(std::span<Frame> burst, const IngressRule& rule, const SwitchTable& table, Seconds now) noexcept {
   if (rule.learner == nullptr || table.fdb() == nullptr) return;
-  for (const Frame& frame : burst) {
+  for (Frame& frame : burst) {
     if (frame.action != dataplane::Action::undecided) continue;
     const std::uint64_t source = load_be48(frame.head + 6);
     // An address that is pinned, in whichever VLAN, is not learned: it has its place.
     if (source == rule.mac || table.pinned(source) != nullptr) continue;
+    if (rule.reflects && is_reflected(frame, source, table, now)) {
+      drop(frame, DropReason::reflected);
+      continue;
+    }
     table.fdb()->learn(table.fid(frame.vid), source, *rule.learner, now, table);
   }
 }

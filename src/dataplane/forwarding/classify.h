@@ -18,8 +18,9 @@ namespace patchbay::forwarding {
 // Sets vid and priority, or drops, for each frame of `burst` that is still undecided.
 void classify(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table) noexcept;
 
-// Notes where the burst's sources are, if `rule` has a learner. `burst` was classified.
-void learn(std::span<const dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table,
+// Notes where the burst's sources are, if `rule` has a learner. `burst` was classified; what shows now to have come back is
+// dropped.
+void learn(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table,
            Seconds now) noexcept;
 
 }  // namespace patchbay::forwarding

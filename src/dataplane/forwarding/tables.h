@@ -29,6 +29,7 @@ inline constexpr std::size_t vids = 4096;
 // How frames that come in at a port are judged, and which leave with a tag.
 struct IngressRule {
   bool uplink = false;
+  bool reflects = false;        // a team of which the other end knows nothing: frames sent may come back
   std::uint64_t mac = 0;        // vnic: its own address
   bool mac_spoofing = false;    // vnic: it may use others, too
   bool trust_priority = false;  // vnic: its priorities are kept

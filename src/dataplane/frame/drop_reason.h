@@ -16,6 +16,8 @@ enum class DropReason : std::uint8_t {
   reserved_address,     // 01-80-C2-00-00-0x, never forwarded
   no_destination,       // nobody in this VLAN has the address, or nobody else is in the VLAN
   same_port,            // the destination is where it came from
+  reflected,            // a frame of this switch that came back by another member of the team
+  wrong_member,         // came in at a member of the team that takes in nothing now, or not what is for this address
   offload_unsupported,  // a 64 KB piece or checksum request of a kind that cannot be completed
   bad_offload,          // a request for a checksum or segmentation that does not fit the frame, or was not negotiated
   kernel_queue_full,    // a piece larger than a slot of the packet ring, for which the kernel had no room beside it
@@ -34,7 +36,7 @@ inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropRe
 [[nodiscard]] constexpr const char* to_string(DropReason reason) noexcept {
   constexpr const char* names[drop_reason_count] = {
       "bad_descriptor",   "frame_too_short",   "oversize",         "source_multicast", "source_mac",
-      "vlan_not_allowed", "reserved_address",  "no_destination",   "same_port",        "offload_unsupported",
+      "vlan_not_allowed", "reserved_address",  "no_destination",   "same_port",        "reflected",         "wrong_member",     "offload_unsupported",
       "bad_offload",      "kernel_queue_full", "kernel_ring_full", "buffer_full",      "buffer_expired",
       "buffer_reset",     "guest_buffer",      "not_connected",    "uplink_refused"};
   return names[static_cast<std::size_t>(reason)];

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/monotonic.h"
+#include "base/rarp.h"
 #include "dataplane/virtqueue/flow.h"
 
 namespace patchbay::dataplane {
@@ -18,15 +19,6 @@ constexpr std::uint32_t kick_events = static_cast<std::uint32_t>(EPOLLIN) | stat
 constexpr unsigned announcement_count_shift = 48;
 constexpr std::uint64_t announcement_one = std::uint64_t{1} << announcement_count_shift;
 constexpr std::uint64_t mac_mask = announcement_one - 1;
-
-// Ethernet (broadcast, type 0x8035) and a RARP request that asks for the sender's own address, up to the shortest frame.
-constexpr std::size_t rarp_size = 60;
-constexpr std::array<std::uint8_t, rarp_size> rarp_frame = {
-    0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0x80, 0x35,  // destination, source, type
-    0,    1,    0x08, 0,    6,    4,    0, 3};  // Ethernet, IPv4, lengths of both addresses, reverse request; the rest is zero
-constexpr std::size_t rarp_source = 6;
-constexpr std::size_t rarp_sender = 22;  // hardware address, then 4 bytes of protocol address
-constexpr std::size_t rarp_target = 32;
 
 }  // namespace
 
@@ -178,11 +170,8 @@ void GuestPort::announce(MacAddr source) noexcept {
 std::size_t GuestPort::receive_announcement(Burst& burst, std::uint64_t slot) noexcept {
   announcing_ = slot;
   auto& head = burst.heads[0];
-  std::memcpy(head.data(), rarp_frame.data(), rarp_size);
-  const MacAddr source = MacAddr::from_uint64(slot & mac_mask);
-  for (const std::size_t at : {rarp_source, rarp_sender, rarp_target}) {
-    std::memcpy(head.data() + at, source.bytes().data(), source.bytes().size());
-  }
+  const auto rarp = rarp_announcement(MacAddr::from_uint64(slot & mac_mask));
+  std::copy(rarp.begin(), rarp.end(), head.begin());
   Frame& frame = burst.frames[0];
   frame = Frame{};
   frame.head = head.data();

@@ -94,7 +94,7 @@ class Port {
   [[nodiscard]] PortFault fault() const noexcept { return fault_.load(std::memory_order_acquire); }
   [[nodiscard]] PortCounters counters() const noexcept;
 
-  void count_ingress(std::uint64_t frames, std::uint64_t bytes) noexcept {
+  virtual void count_ingress(std::uint64_t frames, std::uint64_t bytes) noexcept {
     ingress_frames_.add(frames);
     ingress_bytes_.add(bytes);
   }

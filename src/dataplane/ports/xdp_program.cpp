@@ -22,16 +22,39 @@ struct Instruction {
 };
 static_assert(sizeof(Instruction) == sizeof(bpf_insn));
 
-std::array<Instruction, 6> instructions(int map_fd) noexcept {
+// What is for the neighbour only (01-80-C2-00-00-0x: LACP, LLDP, spanning tree) stays with the kernel, whose programs, and
+// a team's own sockets, wait for it. All else is for the socket of its queue.
+std::array<Instruction, 18> instructions(int map_fd) noexcept {
   constexpr std::uint8_t load_word = BPF_LDX | BPF_MEM | BPF_W;
+  constexpr std::uint8_t load_half = BPF_LDX | BPF_MEM | BPF_H;
   constexpr std::uint8_t load_double = BPF_LD | BPF_DW | BPF_IMM;
   constexpr std::uint8_t move = BPF_ALU64 | BPF_MOV | BPF_K;
+  constexpr std::uint8_t move_register = BPF_ALU64 | BPF_MOV | BPF_X;
+  constexpr std::uint8_t add = BPF_ALU64 | BPF_ADD | BPF_K;
+  constexpr std::uint8_t mask = BPF_ALU64 | BPF_AND | BPF_K;
+  constexpr std::uint8_t jump_if_greater = BPF_JMP | BPF_JGT | BPF_X;
+  constexpr std::uint8_t jump_if_equal = BPF_JMP | BPF_JEQ | BPF_K;
+  constexpr std::uint8_t jump_if_not_equal = BPF_JMP | BPF_JNE | BPF_K;
+  constexpr std::int32_t reserved_first = 0x00C28001;  // 01-80-C2-00 as it is loaded, and then
+  constexpr std::int32_t reserved_mask = 0xF0FF;       // 00-0x
   return {{
+      {load_word, 1 << 4 | 3, offsetof(xdp_md, data), 0},            // r3 = the frame
+      {load_word, 1 << 4 | 4, offsetof(xdp_md, data_end), 0},        // r4 = its end
       {load_word, 1 << 4 | 2, offsetof(xdp_md, rx_queue_index), 0},  // r2 = context->rx_queue_index
-      {load_double, BPF_PSEUDO_MAP_FD << 4 | 1, 0, map_fd},          // r1 = the map, in two halves
+      {move_register, 3 << 4 | 5, 0, 0},
+      {add, 5, 0, 14},
+      {jump_if_greater, 4 << 4 | 5, 5, 0},  // shorter than an Ethernet header
+      {load_word, 3 << 4 | 5, 0, 0},
+      {jump_if_not_equal, 5, 3, reserved_first},
+      {load_half, 3 << 4 | 5, 4, 0},
+      {mask, 5, 0, reserved_mask},
+      {jump_if_equal, 5, 5, 0},
+      {load_double, BPF_PSEUDO_MAP_FD << 4 | 1, 0, map_fd},  // r1 = the map, in two halves
       {0, 0, 0, 0},
       {move, 3, 0, XDP_PASS},  // r3 = what to do if the queue has no socket
       {BPF_JMP | BPF_CALL, 0, 0, BPF_FUNC_redirect_map},
+      {BPF_JMP | BPF_EXIT, 0, 0, 0},
+      {move, 0, 0, XDP_PASS},
       {BPF_JMP | BPF_EXIT, 0, 0, 0},
   }};
 }

@@ -22,6 +22,11 @@ struct Snapshot {
   std::vector<Entry> entries;  // by PortIndex, in the order of their ids
   std::vector<forwarding::SwitchTable> switches;
   std::vector<std::vector<forwarding::PortIndex>> owned;  // by worker
+  struct Member {
+    Port* port = nullptr;
+    unsigned worker = 0;
+  };
+  std::vector<Member> team_members;  // of all teams: the workers know only of their events
 
   // The last step of making one: fills `owned` for so many workers.
   void seal(std::size_t workers) {
@@ -34,7 +39,11 @@ struct Snapshot {
     const auto less = [](const Entry& entry, PortId wanted) { return raw(entry.port->id()) < raw(wanted); };
     const auto found = std::lower_bound(entries.begin(), entries.end(), id, less);
     const bool is_ours = found != entries.end() && found->port->id() == id && found->worker == worker;
-    return is_ours ? found->port : nullptr;
+    if (is_ours) return found->port;
+    for (const Member& member : team_members) {
+      if (member.port->id() == id && member.worker == worker) return member.port;
+    }
+    return nullptr;
   }
 };
 

@@ -171,5 +171,21 @@ TEST(SpoofingWithPrivateVlans, the_wire_has_nobodys_address_in_the_vlans_that_ar
   }
 }
 
+TEST_F(Spoofing, what_a_team_sent_and_gets_back_is_reflected) {
+  bench.set_reflects(true);
+  sends(2,
+        ethernet(outside, inner));  // is learned behind the vnic, and flooded outside, for nobody knows the destination
+  EXPECT_EQ(sends(0, ethernet(outside, inner, tag(101))), (Ports{}));
+  EXPECT_EQ(drops(0, DropReason::reflected), 1U);
+  EXPECT_EQ(sends(0, ethernet(inner, outside, tag(101))), (Ports{2})) << "it did not move to the wire";
+  EXPECT_EQ(sends(0, ethernet(vm1, inner, tag(101))), (Ports{1})) << "for one of us: its station moved, and is heard";
+  EXPECT_EQ(sends(1, ethernet(inner, vm1)), (Ports{0}));
+  EXPECT_EQ(sends(0, ethernet(vm3, vm1, tag(101))), (Ports{})) << "a vnic's own address is nowhere else";
+  EXPECT_EQ(drops(0, DropReason::reflected), 2U);
+  bench.set_reflects(false);
+  EXPECT_EQ(sends(0, ethernet(vm3, vm1, tag(101))), (Ports{}));
+  EXPECT_EQ(drops(0, DropReason::source_mac), 1U);
+}
+
 }  // namespace
 }  // namespace patchbay::dataplane

@@ -1,0 +1,409 @@
+#include "control/team/team.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+#include <utility>
+
+#include "control/team/announcement.h"
+
+namespace patchbay::team {
+namespace {
+
+using dataplane::team_no_member;
+using std::chrono::milliseconds;
+
+// An announcement is one frame, and may be lost: it is said again after so long.
+constexpr std::array announcement_repeats{milliseconds(100), milliseconds(1000)};
+
+constexpr std::uint16_t system_priority = 0x8000;
+constexpr std::uint16_t port_priority = 0x8000;
+constexpr std::uint16_t standby_port_priority = 0xFFFF;
+
+// Links of one speed may be in one aggregate, so they have one key.
+std::uint16_t key_of(const Link& link) {
+  constexpr std::array<std::uint32_t, 12> speeds_mbps{10,     100,    1000,   2500,    5000,    10'000,
+                                                      25'000, 40'000, 50'000, 100'000, 200'000, 400'000};
+  const auto found = std::find(speeds_mbps.begin(), speeds_mbps.end(), link.speed_mbps.value_or(0));
+  return static_cast<std::uint16_t>(found == speeds_mbps.end() ? 1 : 2 + (found - speeds_mbps.begin()));
+}
+
+bool sends_by(const dataplane::TeamPaths& paths, std::size_t member) {
+  return std::find(paths.senders.begin(), paths.senders.end(), member) != paths.senders.end();
+}
+
+}  // namespace
+
+Team::Team(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, std::string name)
+    : dataplane_(dataplane), loop_(loop), name_(std::move(name)), port_(dataplane.open_team()), timer_(loop) {}
+
+Team::~Team() {
+  if (!config_.members.empty()) dataplane_.set_team(port_, {}, no_paths());
+  dataplane_.close_port(port_, true);
+}
+
+std::optional<std::size_t> Team::holder_of(const std::string& nic) const {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].member.nic == nic) return i;
+  }
+  return std::nullopt;
+}
+
+Link Team::link_of(const Slot& slot) const {
+  const auto found = links_.find(slot.member.nic);
+  return found == links_.end() ? Link{} : found->second;
+}
+
+void Team::set(const model::Team& settings, std::vector<Member> members) {
+  const Time now = Clock::now();
+  settings_ = settings;
+  adopt(std::move(members), now);
+  update(now);
+}
+
+// Members that stay keep what is known of them; their numbers change.
+void Team::adopt(std::vector<Member> members, Time now) {
+  std::vector<Slot> slots;
+  std::vector<std::uint8_t> now_at(slots_.size(), team_no_member);
+  for (Member& member : members) {
+    const auto before = holder_of(member.nic);
+    Slot slot;
+    if (before && slots_[*before].member == member) {
+      now_at[*before] = static_cast<std::uint8_t>(slots.size());
+      slot = std::move(slots_[*before]);
+    } else {
+      slot.member = std::move(member);
+      // The first ones need no proof that their link lasts.
+      if (slots_.empty() && link_of(slot).carrier) {
+        slot.good_since = now;
+        slot.ready = true;
+      }
+    }
+    slots.push_back(std::move(slot));
+  }
+  slots_ = std::move(slots);
+  if (!system_ && !slots_.empty()) system_ = slots_.front().member.mac;
+  const bool wants_channel = settings_.mode != model::TeamMode::static_;
+  for (Slot& slot : slots_) {
+    if (wants_channel && !slot.channel) open_channel(slot);
+    if (!wants_channel) slot.channel.reset();
+    if (settings_.mode == model::TeamMode::lacp) {
+      start_lacp(slot);
+    } else {
+      slot.lacp.reset();
+    }
+    slot.individual = slot.individual && slot.lacp != nullptr;
+  }
+  dataplane::TeamConfig config;
+  config.switch_independent = settings_.mode == model::TeamMode::switch_independent;
+  config.balance = settings_.balance;
+  for (const Slot& slot : slots_) config.members.push_back({slot.member.port, slot.member.mac});
+  if (config == config_) return;
+  config_ = std::move(config);
+  paths_ = renumbered(paths_, now_at);
+  dataplane_.set_team(port_, config_, paths_);
+}
+
+void Team::open_channel(Slot& slot) {
+  slot.trouble.clear();
+  auto opened =
+      Channel::open(loop_, slot.member.nic, slot.member.index,
+                    [this, nic = slot.member.nic](std::span<const std::uint8_t> frame) { heard(nic, frame); });
+  if (opened) {
+    slot.channel = std::move(*opened);
+    return;
+  }
+  slot.trouble = opened.error().message;
+  spdlog::warn("team {}: {}", name_, slot.trouble);
+}
+
+void Team::start_lacp(Slot& slot) {
+  const std::uint16_t key = key_of(link_of(slot));
+  if (slot.lacp && slot.lacp->status().actor.key == key) {
+    slot.lacp->set_timeout(settings_.lacp_timer == model::LacpTimer::fast);
+    return;
+  }
+  while (slot.number == 0 || std::any_of(slots_.begin(), slots_.end(), [&slot](const Slot& other) {
+           return &other != &slot && other.number == slot.number;
+         })) {
+    ++slot.number;
+  }
+  LacpEnd actor;
+  actor.system_priority = system_priority;
+  actor.system = *system_;
+  actor.key = key;
+  actor.port_priority = is_standby(slot) ? standby_port_priority : port_priority;
+  actor.port = slot.number;
+  actor.state = settings_.lacp_timer == model::LacpTimer::fast ? lacp_short_timeout : std::uint8_t{0};
+  slot.lacp = std::make_unique<LacpPort>(actor);
+}
+
+void Team::set_link(const std::string& nic, const Link& link) {
+  Link& known = links_[nic];
+  if (known == link) return;
+  known = link;
+  const auto at = holder_of(nic);
+  if (!at) return;
+  if (slots_[*at].lacp) start_lacp(slots_[*at]);
+  update(Clock::now());
+}
+
+void Team::set_addresses(const std::string& switch_name, std::vector<Address> addresses) {
+  switch_name_ = switch_name;
+  addresses_ = std::move(addresses);
+}
+
+// ---- Judging --------------------------------------------------------------------------------------------------------
+
+void Team::heard(const std::string& nic, std::span<const std::uint8_t> frame) {
+  const auto at = holder_of(nic);
+  if (!at || !slots_[*at].lacp) return;
+  Slot& slot = slots_[*at];
+  if (const auto answer = marker_response(frame, slot.member.mac)) {
+    slot.channel->send(*answer);
+    return;
+  }
+  const auto pdu = decode(frame);
+  if (!pdu) return slot.lacp->count_malformed();
+  const Time now = Clock::now();
+  slot.lacp->receive(*pdu, now);
+  update(now);
+}
+
+void Team::update(Time now) {
+  judge_links(now);
+  if (settings_.mode == model::TeamMode::lacp) {
+    select_partners();
+    run_lacp(now);
+    fall_back();
+  }
+  const Weights weights = weigh();
+  take_paths(make_paths(weights, paths_), now);
+  note_states(weights);
+  announce_again(now);
+  plan_next(now);
+}
+
+void Team::judge_links(Time now) {
+  const auto delay = milliseconds(settings_.failback_delay_ms);
+  for (Slot& slot : slots_) {
+    if (!link_of(slot).carrier) {
+      slot.good_since.reset();
+      slot.ready = false;
+      continue;
+    }
+    if (!slot.good_since) slot.good_since = now;
+    slot.ready = slot.ready || now - *slot.good_since >= delay;
+  }
+  // Without any other, a fresh link is better than none.
+  if (std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.ready; })) return;
+  for (Slot& slot : slots_) slot.ready = slot.good_since.has_value();
+}
+
+// Of the partners that speak, those that most members have may take part: one system, one key, links of one speed.
+void Team::select_partners() {
+  using Aggregate = std::tuple<std::uint16_t, MacAddr, std::uint16_t, std::uint16_t>;
+  const auto aggregate_of = [](const Slot& slot) {
+    const LacpEnd& partner = slot.lacp->partner();
+    return Aggregate(partner.system_priority, partner.system, partner.key, slot.lacp->status().actor.key);
+  };
+  const auto is_candidate = [this](const Slot& slot) {
+    const bool speaks = slot.lacp && slot.lacp->receive_state() == LacpPort::Receive::current;
+    return speaks && slot.ready && slot.lacp->partner().system != *system_;
+  };
+  std::map<Aggregate, int> votes;
+  for (const Slot& slot : slots_) {
+    // A member more, and one that is in use already; the spare one decides nothing while there are others.
+    if (is_candidate(slot))
+      votes[aggregate_of(slot)] += (is_standby(slot) ? 1 : 4) + (slot.lacp->distributing() ? 1 : 0);
+  }
+  if (votes.empty()) return;
+  const Aggregate chosen = std::max_element(votes.begin(), votes.end(), [](const auto& one, const auto& other) {
+                             return one.second < other.second;
+                           })->first;
+  const bool has_others = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+    return is_candidate(slot) && !is_standby(slot) && aggregate_of(slot) == chosen;
+  });
+  for (Slot& slot : slots_) {
+    if (!is_candidate(slot)) continue;
+    Selected selected = Selected::unselected;
+    if (aggregate_of(slot) == chosen) {
+      selected = is_standby(slot) && has_others ? Selected::standby : Selected::selected;
+    }
+    slot.lacp->set_selected(selected);
+  }
+}
+
+// While no partner speaks, one member goes on alone, as the port of a switch that does not know of LACP expects it.
+void Team::fall_back() {
+  const auto may_be_alone = [](const Slot& slot) { return slot.ready && slot.lacp && slot.lacp->defaulted(); };
+  const bool somebody_speaks =
+      std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.lacp && slot.lacp->has_partner(); });
+  const auto was = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.individual; });
+  const bool goes_on = was != slots_.end() && may_be_alone(*was) && !somebody_speaks;
+  if (goes_on) return;
+  for (Slot& slot : slots_) slot.individual = false;
+  if (somebody_speaks) return;
+  const auto first = std::find_if(slots_.begin(), slots_.end(), may_be_alone);
+  if (first != slots_.end()) first->individual = true;
+}
+
+void Team::run_lacp(Time now) {
+  for (Slot& slot : slots_) {
+    if (!slot.lacp) continue;
+    slot.lacp->set_link(slot.good_since.has_value(), now);
+    const auto pdu = slot.lacp->poll(now);
+    if (pdu && slot.channel) slot.channel->send(encode(*pdu, slot.member.mac));
+  }
+}
+
+bool Team::can_carry(const Slot& slot) const {
+  if (!slot.ready) return false;
+  return !slot.lacp || slot.lacp->distributing() || slot.individual;
+}
+
+Weights Team::weigh() const {
+  Weights weights(slots_.size(), 0);
+  const bool has_others = std::any_of(slots_.begin(), slots_.end(),
+                                      [this](const Slot& slot) { return can_carry(slot) && !is_standby(slot); });
+  const bool speeds_known = std::all_of(slots_.begin(), slots_.end(), [this](const Slot& slot) {
+    return !can_carry(slot) || link_of(slot).speed_mbps.value_or(0) != 0;
+  });
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    if (!can_carry(slot) || (is_standby(slot) && has_others && !slot.lacp)) continue;
+    weights[i] = speeds_known ? *link_of(slot).speed_mbps : 1;
+  }
+  return weights;
+}
+
+void Team::note_states(const Weights& weights) {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    slot.reason = slot.trouble;
+    const auto become = [&slot](MemberState state, std::string reason) {
+      slot.state = state;
+      if (slot.reason.empty()) slot.reason = std::move(reason);
+    };
+    if (weights[i] != 0) {
+      become(MemberState::active, slot.individual ? "no LACP partner speaks: this member alone carries frames" : "");
+    } else if (!slot.good_since) {
+      become(MemberState::down, "no carrier");
+    } else if (!slot.ready) {
+      become(MemberState::holding, fmt::format("the link is back for less than {} ms", settings_.failback_delay_ms));
+    } else if (is_standby(slot) && (!slot.lacp || slot.lacp->selected() == Selected::standby)) {
+      become(MemberState::standby, "");
+    } else if (slot.lacp && slot.lacp->defaulted()) {
+      become(MemberState::inactive, "no LACP partner speaks here");
+    } else if (slot.lacp && slot.lacp->receive_state() == LacpPort::Receive::expired) {
+      become(MemberState::inactive, "waits for an LACP partner to speak");
+    } else if (slot.lacp && slot.lacp->partner().system == *system_) {
+      become(MemberState::inactive, "is connected to this host itself");
+    } else if (slot.lacp && slot.lacp->selected() == Selected::unselected) {
+      become(MemberState::inactive, "its LACP partner is another one than that of the other members, or its speed is");
+    } else {
+      become(MemberState::inactive, "waits until its LACP partner is ready");
+    }
+  }
+}
+
+// ---- Telling --------------------------------------------------------------------------------------------------------
+
+void Team::take_paths(const dataplane::TeamPaths& wanted, Time now) {
+  dataplane::TeamPaths paths = wanted;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    // A partner may send as soon as we collect.
+    if (slots_[i].lacp && slots_[i].lacp->collecting()) paths.receives |= std::uint32_t{1} << i;
+  }
+  if (paths == paths_) return;
+  const dataplane::TeamPaths before = std::exchange(paths_, paths);
+  dataplane_.set_team_paths(port_, paths_);
+  bool lost = false;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (sends_by(before, i) == sends_by(paths_, i)) continue;
+    lost = lost || !sends_by(paths_, i);
+    spdlog::info("team {}: {} {}", name_, slots_[i].member.nic,
+                 sends_by(paths_, i) ? "carries frames" : "carries frames no longer");
+  }
+  if (lost && paths_.primary != team_no_member) ++failovers_;
+  if (settings_.mode == model::TeamMode::switch_independent) announce_moved(before, now);
+}
+
+void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {
+  std::vector<Address> all = addresses_;
+  if (!switch_name_.empty()) {
+    for (const auto& learned : dataplane_.learned_addresses(switch_name_)) {
+      if (learned.port == port_) continue;  // it is out there
+      const auto vid = VlanId::from(learned.vid);
+      all.push_back({learned.mac, vid ? model::VlanMode(model::Access{*vid}) : model::VlanMode(model::Untagged{})});
+    }
+  }
+  moved_.clear();
+  repeats_.clear();
+  for (Address& address : all) {
+    const std::uint8_t home = home_of(address.mac, settings_.balance, paths_);
+    if (home == team_no_member || home == home_of(address.mac, settings_.balance, before)) continue;
+    announce(address);
+    moved_.push_back(std::move(address));
+  }
+  if (moved_.empty()) return;
+  for (const auto delay : announcement_repeats) repeats_.push_back(now + delay);
+}
+
+void Team::announce(const Address& address) {
+  const std::uint8_t home = home_of(address.mac, settings_.balance, paths_);
+  if (home >= slots_.size() || !slots_[home].channel) return;
+  for (const std::uint16_t vid : sending_vlans(address.vlan)) {
+    if (slots_[home].channel->send(announcement(address.mac, vid))) ++announcements_;
+  }
+}
+
+void Team::announce_again(Time now) {
+  const auto due = std::remove_if(repeats_.begin(), repeats_.end(), [now](Time at) { return at <= now; });
+  if (due == repeats_.end()) return;
+  repeats_.erase(due, repeats_.end());
+  for (const Address& address : moved_) announce(address);
+  if (repeats_.empty()) moved_.clear();
+}
+
+void Team::plan_next(Time now) {
+  Time next = Time::max();
+  for (const Slot& slot : slots_) {
+    if (slot.lacp) next = std::min(next, slot.lacp->next());
+    if (slot.good_since && !slot.ready) {
+      next = std::min(next, *slot.good_since + milliseconds(settings_.failback_delay_ms));
+    }
+  }
+  for (const Time repeat : repeats_) next = std::min(next, repeat);
+  if (next == Time::max()) {
+    timer_.cancel();
+    return;
+  }
+  // Never at once again: what did not happen by now does not happen by asking.
+  timer_.expires_at(std::max(next, now + milliseconds(1)));
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) update(Clock::now());
+  });
+}
+
+Status Team::status() const {
+  Status status;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    MemberStatus member;
+    member.nic = slot.member.nic;
+    member.state = slot.state;
+    member.reason = slot.reason;
+    member.primary = i == paths_.primary;
+    if (slot.lacp) member.lacp = slot.lacp->status();
+    status.members.push_back(std::move(member));
+  }
+  status.failovers = failovers_;
+  status.announcements = announcements_;
+  return status;
+}
+
+}  // namespace patchbay::team

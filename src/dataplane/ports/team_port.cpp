@@ -1,0 +1,331 @@
+#include "dataplane/ports/team_port.h"
+
+#include <rte_cycles.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/byte_order.h"
+#include "dataplane/offload/headers.h"
+#include "dataplane/virtqueue/flow.h"
+
+namespace patchbay::dataplane {
+namespace {
+
+constexpr std::uint64_t group_bit = std::uint64_t{1} << 40;
+constexpr std::uint16_t type_ipv4 = 0x0800;
+constexpr std::uint16_t type_ipv6 = 0x86DD;
+constexpr std::uint8_t protocol_icmp6 = 58;
+// Neighbour discovery (RFC 4861): it tells stations of addresses, so it keeps the one that it has.
+constexpr std::uint8_t icmp6_discovery_first = 133;
+constexpr std::uint8_t icmp6_discovery_last = 137;
+
+constexpr std::uint64_t flowlet_gap_per_second = 1000;  // 1 ms: a pause that no two paths differ by
+constexpr std::uint64_t fades_per_second = 100;         // loads are halved so often
+constexpr std::uint64_t moves_per_second = 5;           // 200 ms: frames for an address's old home are on their way
+constexpr std::size_t print_bytes = 28;                 // behind the Ethernet header: an ARP message
+
+std::uint64_t destination_of(const Frame& frame) noexcept {
+  return load_be48(frame.head);
+}
+std::uint64_t source_of(const Frame& frame) noexcept {
+  return load_be48(frame.head + 6);
+}
+std::uint16_t type_of(const Frame& frame) noexcept {
+  return load_be16(frame.head + addresses_size);
+}
+
+std::uint64_t mix(std::uint64_t word) noexcept {
+  word = (word ^ (word >> 29)) * 0xBF58476D1CE4E5B9U;  // splitmix64
+  return (word ^ (word >> 32)) * 0x94D049BB133111EBU;
+}
+
+// May leave by any member, with that member's address for its source if need be.
+bool may_leave_anywhere(const Frame& frame) noexcept {
+  if ((destination_of(frame) & group_bit) != 0) return false;
+  const std::uint16_t type = type_of(frame);
+  if (type == type_ipv4) return true;
+  if (type != type_ipv6) return false;
+  const auto headers = parse_headers(std::span(frame.head, frame.head_size));
+  if (!headers || headers->protocol != protocol_icmp6) return headers.has_value();
+  if (headers->transport >= frame.head_size) return false;
+  const std::uint8_t kind = frame.head[headers->transport];
+  return kind < icmp6_discovery_first || kind > icmp6_discovery_last;
+}
+
+// A frame of the wire: where what its (first) tag hides starts, and that tag's VLAN.
+struct Inside {
+  std::size_t type_at = addresses_size;
+  std::uint16_t vid = 0;
+};
+Inside inside_of(const Frame& frame) noexcept {
+  constexpr std::uint16_t vid_mask = 0x0FFF;
+  if (frame.tag_tpid != 0) return {addresses_size, static_cast<std::uint16_t>(frame.tag_tci & vid_mask)};
+  if (frame.head_size < ethernet_header_size + vlan_tag_size || type_of(frame) != tpid_8021q) return {};
+  return {addresses_size + vlan_tag_size, static_cast<std::uint16_t>(load_be16(frame.head + 14) & vid_mask)};
+}
+
+// What frames that are the same have in common, at both ends of the switch.
+std::uint64_t print_of(const Frame& frame) noexcept {
+  const Inside inside = inside_of(frame);
+  std::uint64_t print = mix(destination_of(frame) ^ (std::uint64_t{inside.vid} << 48));
+  print = mix(print ^ source_of(frame));
+  const std::size_t end = std::min<std::size_t>(frame.head_size, inside.type_at + 2 + print_bytes);
+  std::size_t at = inside.type_at;
+  for (; at + sizeof(std::uint64_t) <= end; at += sizeof(std::uint64_t)) {
+    std::uint64_t word;
+    std::memcpy(&word, frame.head + at, sizeof word);
+    print = mix(print ^ word);
+  }
+  for (; at < end; ++at) print = mix(print ^ frame.head[at]);
+  return print;
+}
+
+void write_source(const Frame& frame, std::uint64_t mac) noexcept {
+  store_be48(frame.head + 6, mac);
+}
+
+}  // namespace
+
+TeamPort::TeamPort(PortId id, int fault_event_fd) : Port(id, fault_event_fd), flowlets_(flowlets_max), sent_(sent_max) {
+  for (auto& sender : senders_) sender.store(team_no_member, std::memory_order_relaxed);
+  for (auto& sender : senders_before_) sender.store(team_no_member, std::memory_order_relaxed);
+}
+
+void TeamPort::set_members(const TeamConfig& config, std::vector<Member> members) {
+  const auto has = [](const std::vector<Member>& some, const UplinkPort* port) {
+    return std::any_of(some.begin(), some.end(), [port](const Member& member) { return member.port == port; });
+  };
+  for (const Member& member : members_) {
+    if (epoll_fd_ >= 0 && !has(members, member.port)) member.port->detach();
+  }
+  for (const Member& member : members) {
+    if (epoll_fd_ >= 0 && !has(members_, member.port)) member.port->attach(epoll_fd_);
+  }
+  config_ = config;
+  members_ = std::move(members);
+  next_ = 0;
+  takes_ = members_.empty() ? Offloads{0} : offload_all;
+  for (const Member& member : members_) takes_ &= member.port->takes();
+  // Numbers mean other members now.
+  for (Flowlet& flowlet : flowlets_) flowlet = {};
+  loads_.fill(0);
+  before_until_.store(0, std::memory_order_relaxed);
+}
+
+void TeamPort::set_paths(const TeamPaths& paths) noexcept {
+  std::uint32_t sends = 0;
+  bool moved = false;
+  for (std::size_t i = 0; i < team_buckets; ++i) {
+    const std::uint8_t next = paths.senders[i];
+    if (next != team_no_member) sends |= std::uint32_t{1} << next;
+    const std::uint8_t before = senders_[i].exchange(next, std::memory_order_relaxed);
+    senders_before_[i].store(before, std::memory_order_relaxed);
+    moved = moved || before != next;
+  }
+  sends_.store(sends, std::memory_order_relaxed);
+  receives_.store(paths.receives, std::memory_order_relaxed);
+  primary_.store(paths.primary, std::memory_order_relaxed);
+  if (moved) before_until_.store(rte_rdtsc() + rte_get_tsc_hz() / moves_per_second, std::memory_order_relaxed);
+}
+
+// ---- In -------------------------------------------------------------------------------------------------------------
+
+std::size_t TeamPort::receive(Burst& burst) noexcept {
+  for (std::size_t tried = 0; tried < members_.size(); ++tried) {
+    const std::size_t member = next_;
+    next_ = next_ + 1 < members_.size() ? next_ + 1 : 0;
+    const std::size_t count = members_[member].port->receive(burst);
+    if (count == 0) continue;
+    now_ = rte_rdtsc();
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      Frame& frame = burst.frames[i];
+      bytes += frame.size;
+      if (frame.action != Action::undecided || frame.head_size < ethernet_header_size) continue;
+      if (inside_of(frame).type_at != addresses_size) bytes -= vlan_tag_size;
+      judge(frame, member);
+    }
+    members_[member].port->count_ingress(count, bytes);
+    return count;
+  }
+  return 0;
+}
+
+void TeamPort::judge(Frame& frame, std::size_t member) noexcept {
+  const std::uint64_t destination = destination_of(frame);
+  if (MacAddr::is_reserved(destination)) return;
+  if ((receives_.load(std::memory_order_relaxed) >> member & 1) == 0) return drop(frame, DropReason::wrong_member);
+  if (!config_.switch_independent) return;
+  const std::uint64_t source = source_of(frame);
+  for (const Member& own : members_) {
+    if (own.mac == source) return drop(frame, DropReason::reflected);
+  }
+  if ((destination & group_bit) != 0) {
+    if (member != primary_.load(std::memory_order_relaxed)) return drop(frame, DropReason::wrong_member);
+    if (remembers(frame)) return drop(frame, DropReason::reflected);
+  } else if (!is_home(destination, member)) {
+    drop(frame, DropReason::wrong_member);
+  }
+}
+
+std::uint8_t TeamPort::home_of(std::uint64_t mac) const noexcept {
+  if (config_.balance == model::TeamBalance::address_hash) return primary_.load(std::memory_order_relaxed);
+  return sender_of(team_bucket_of(MacAddr::from_uint64(mac)));
+}
+
+bool TeamPort::is_home(std::uint64_t mac, std::size_t member) const noexcept {
+  if (home_of(mac) == member) return true;
+  if (now_ >= before_until_.load(std::memory_order_relaxed)) return false;
+  if (config_.balance == model::TeamBalance::address_hash) return true;
+  return senders_before_[team_bucket_of(MacAddr::from_uint64(mac))].load(std::memory_order_relaxed) == member;
+}
+
+void TeamPort::complete(std::size_t count) noexcept {
+  for (const Member& member : members_) member.port->complete(count);
+}
+
+// ---- Out ------------------------------------------------------------------------------------------------------------
+
+std::uint8_t TeamPort::way_of(const Frame& frame) noexcept {
+  const std::uint64_t source = source_of(frame);
+  if (config_.switch_independent && !may_leave_anywhere(frame)) {
+    if ((destination_of(frame) & group_bit) != 0) remember(frame);
+    return home_of(source);
+  }
+  switch (config_.balance) {
+    case model::TeamBalance::vnic_port:
+      return sender_of(team_bucket_of(MacAddr::from_uint64(source)));
+    case model::TeamBalance::address_hash:
+      return sender_of(flow_of(frame) >> 24);
+    case model::TeamBalance::dynamic:
+      return member_of_flow(frame);
+  }
+  return team_no_member;
+}
+
+std::uint8_t TeamPort::member_of_flow(const Frame& frame) noexcept {
+  const std::uint32_t sends = sends_.load(std::memory_order_relaxed);
+  if (sends == 0) return team_no_member;
+  Flowlet& flowlet = flowlets_[flow_of(frame) >> 22];
+  const bool goes_on = flowlet.member != team_no_member && (sends >> flowlet.member & 1) != 0 &&
+                       now_ - flowlet.last < rte_get_tsc_hz() / flowlet_gap_per_second;
+  if (!goes_on) {
+    std::uint8_t least = static_cast<std::uint8_t>(std::countr_zero(sends));
+    for (std::uint32_t left = sends & (sends - 1); left != 0; left &= left - 1) {
+      const auto other = static_cast<std::uint8_t>(std::countr_zero(left));
+      if (loads_[other] < loads_[least]) least = other;
+    }
+    flowlet.member = least;
+  }
+  flowlet.last = now_;
+  loads_[flowlet.member] += frame.size;
+  return flowlet.member;
+}
+
+void TeamPort::let_loads_fade() noexcept {
+  if (now_ - faded_ < rte_get_tsc_hz() / fades_per_second) return;
+  faded_ = now_;
+  for (std::uint64_t& load : loads_) load /= 2;
+}
+
+std::size_t TeamPort::send(std::span<const Frame> frames) noexcept {
+  now_ = rte_rdtsc();
+  let_loads_fade();
+  std::size_t done = 0;
+  while (done < frames.size()) {
+    const std::size_t count = std::min(frames.size() - done, burst_max);
+    for (std::size_t i = 0; i < count; ++i) ways_[i] = way_of(frames[done + i]);
+    for (std::size_t at = 0; at < count;) {
+      std::size_t end = at + 1;
+      while (end < count && ways_[end] == ways_[at]) ++end;
+      const auto run = frames.subspan(done + at, end - at);
+      if (ways_[at] >= members_.size()) {
+        count_drop(DropReason::not_connected, run.size());
+      } else if (const std::size_t sent = send_run(ways_[at], run); sent < run.size()) {
+        return done + at + sent;
+      }
+      at = end;
+    }
+    done += count;
+  }
+  return done;
+}
+
+// What leaves elsewhere than at its home does so under the member's address; others who get the same frame see its own.
+std::size_t TeamPort::send_run(std::size_t member, std::span<const Frame> frames) noexcept {
+  UplinkPort& port = *members_[member].port;
+  if (!config_.switch_independent) return port.send(frames);
+  std::array<std::uint64_t, burst_max> sources;
+  bool replaced = false;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    sources[i] = source_of(frames[i]);
+    if (home_of(sources[i]) == member || !may_leave_anywhere(frames[i])) continue;
+    write_source(frames[i], members_[member].mac);
+    replaced = true;
+  }
+  const std::size_t sent = port.send(frames);
+  for (std::size_t i = 0; replaced && i < frames.size(); ++i) write_source(frames[i], sources[i]);
+  return sent;
+}
+
+void TeamPort::remember(const Frame& frame) noexcept {
+  const std::uint64_t print = print_of(frame);
+  sent_[print % sent_max] = {print, now_};
+}
+
+bool TeamPort::remembers(const Frame& frame) const noexcept {
+  const std::uint64_t print = print_of(frame);
+  const Sent& sent = sent_[print % sent_max];
+  return sent.print == print && now_ - sent.when < rte_get_tsc_hz();
+}
+
+// ---- What members do ------------------------------------------------------------------------------------------------
+
+bool TeamPort::gives_bare_frames() const noexcept {
+  return !members_.empty() && std::all_of(members_.begin(), members_.end(),
+                                          [](const Member& member) { return member.port->gives_bare_frames(); });
+}
+
+void TeamPort::flush() noexcept {
+  for (const Member& member : members_) member.port->flush();
+}
+
+void TeamPort::settle() noexcept {
+  for (const Member& member : members_) member.port->settle();
+}
+
+void TeamPort::notify(CallSignal& calls) noexcept {
+  for (const Member& member : members_) member.port->notify(calls);
+}
+
+bool TeamPort::prepare_sleep() noexcept {
+  bool work = false;
+  for (const Member& member : members_) work = member.port->prepare_sleep() || work;
+  return work;
+}
+
+void TeamPort::woke() noexcept {
+  for (const Member& member : members_) member.port->woke();
+}
+
+bool TeamPort::full() const noexcept {
+  const std::uint32_t sends = sends_.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    if ((sends >> i & 1) != 0 && members_[i].port->full()) return true;
+  }
+  return false;
+}
+
+void TeamPort::attach(int epoll_fd) noexcept {
+  epoll_fd_ = epoll_fd;
+  for (const Member& member : members_) member.port->attach(epoll_fd);
+}
+
+void TeamPort::detach() noexcept {
+  epoll_fd_ = -1;
+  for (const Member& member : members_) member.port->detach();
+}
+
+}  // namespace patchbay::dataplane
