@@ -50,6 +50,8 @@ class WorkerDataplane final : public Dataplane {
   PortId open_team() override;
   void set_team(PortId team, const TeamConfig& config, const TeamPaths& paths) override;
   void set_team_paths(PortId team, const TeamPaths& paths) override;
+  bool send_control_frame(PortId uplink, std::span<const std::uint8_t> frame) override;
+  std::vector<std::vector<std::uint8_t>> take_control_frames(PortId uplink) override;
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
   void set_carrier(PortId port, bool up) override;
   void close_port(PortId port, bool remove_left) override;
@@ -253,6 +255,28 @@ void WorkerDataplane::set_team(PortId port, const TeamConfig& config, const Team
 void WorkerDataplane::set_team_paths(PortId port, const TeamPaths& paths) {
   team(port).set_paths(paths);
   workers_->wake();
+}
+
+bool WorkerDataplane::send_control_frame(PortId uplink, std::span<const std::uint8_t> frame) {
+  static_assert(control_frame_max == Mailbox::letter_size);
+  Mailbox* const box = find(uplink).uplink->from_control();
+  require(box != nullptr && frame.size() <= control_frame_max, "an uplink of DPDK's, and a short frame");
+  const bool taken = box->put(frame);
+  workers_->wake();
+  return taken;
+}
+
+std::vector<std::vector<std::uint8_t>> WorkerDataplane::take_control_frames(PortId uplink) {
+  std::vector<std::vector<std::uint8_t>> frames;
+  Mailbox* const box = find(uplink).uplink->to_control();
+  if (box == nullptr) return frames;
+  const auto keep = [&frames](std::span<const std::uint8_t> frame) {
+    frames.emplace_back(frame.begin(), frame.end());
+    return true;
+  };
+  while (frames.size() < Mailbox::letters_max && box->take(keep)) {
+  }
+  return frames;
 }
 
 Result<void> WorkerDataplane::set_host_port_mtu(PortId port, std::uint16_t mtu) {

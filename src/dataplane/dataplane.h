@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -219,6 +220,8 @@ inline constexpr std::uint8_t team_no_member = 0xFF;
   return static_cast<std::size_t>(mixed >> 56);
 }
 
+inline constexpr std::size_t control_frame_max = 128;
+
 // What a team is made of.
 struct TeamConfig {
   struct Member {
@@ -294,6 +297,10 @@ class Dataplane {
   virtual void set_team(PortId team, const TeamConfig& config, const TeamPaths& paths) = 0;
   // At once.
   virtual void set_team_paths(PortId team, const TeamPaths& paths) = 0;
+  // Beside the data path, and before it: of an uplink that DPDK drives a frame of at most control_frame_max bytes to the wire,
+  // and those of the slow protocols (LACP) that came in. event_fd() tells of these.
+  virtual bool send_control_frame(PortId uplink, std::span<const std::uint8_t> frame) = 0;
+  [[nodiscard]] virtual std::vector<std::vector<std::uint8_t>> take_control_frames(PortId uplink) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).

@@ -92,6 +92,30 @@ class PhysicalSwitch(OpenVSwitch):
         """A cable that carries the VLANs `vids`, tagged."""
         return self._plug(netns, interface, "vlan_mode=trunk", f"trunks={','.join(map(str, vids))}")
 
+    def add_bond(self, name, netns, interfaces, vids, *settings):
+        """Cables that are one port, a trunk of `vids`; returns their ends here. `settings`: "bond_mode=…", "lacp=active", …"""
+        ends = []
+        for interface in interfaces:
+            self._ports += 1
+            ends.append(f"p{self._ports}")
+            veth(netns, interface, self.netns, ends[-1])
+            netns.tx_offload(interface, False)
+        self.vsctl("add-bond", "wire", name, *ends, "vlan_mode=trunk", f"trunks={','.join(map(str, vids))}", *settings)
+        return ends
+
+    def port_of(self, mac, vid):
+        """Behind which port of the bridge an address was last heard of in a VLAN; None: it was not."""
+        for line in self.appctl("fdb/show", "wire").stdout.splitlines()[1:]:
+            port, vlan, address, _ = line.split()
+            if address == mac and int(vlan) == vid:
+                return self.port_names().get(port)
+        return None
+
+    def port_names(self):
+        """{number: name} of the bridge's ports, as fdb/show numbers them: a bond is called by one of its cables."""
+        rows = self.vsctl("--bare", "--columns=ofport,name", "list", "interface").stdout.split()
+        return dict(zip(rows[::2], rows[1::2]))
+
     def add_access(self, netns, interface, vid):
         """A cable that carries VLAN `vid`, untagged."""
         return self._plug(netns, interface, f"tag={vid}")

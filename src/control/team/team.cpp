@@ -31,6 +31,17 @@ std::uint16_t key_of(const Link& link) {
   return static_cast<std::uint16_t>(found == speeds_mbps.end() ? 1 : 2 + (found - speeds_mbps.begin()));
 }
 
+// At a member that no kernel sees; what comes in is fetched by look_at_devices().
+class DeviceChannel final : public Channel {
+ public:
+  DeviceChannel(dataplane::Dataplane& dataplane, PortId port) : dataplane_(dataplane), port_(port) {}
+  bool send(std::span<const std::uint8_t> frame) override { return dataplane_.send_control_frame(port_, frame); }
+
+ private:
+  dataplane::Dataplane& dataplane_;
+  const PortId port_;
+};
+
 bool sends_by(const dataplane::TeamPaths& paths, std::size_t member) {
   return std::find(paths.senders.begin(), paths.senders.end(), member) != paths.senders.end();
 }
@@ -60,6 +71,10 @@ Link Team::link_of(const Slot& slot) const {
 void Team::set(const model::Team& settings, std::vector<Member> members) {
   const Time now = Clock::now();
   settings_ = settings;
+  for (const Member& member : members) {
+    const auto device = dataplane_.device_state(member.port);
+    if (device) links_[member.nic] = {device->carrier, device->speed_mbps};
+  }
   adopt(std::move(members), now);
   update(now);
 }
@@ -109,6 +124,10 @@ void Team::adopt(std::vector<Member> members, Time now) {
 
 void Team::open_channel(Slot& slot) {
   slot.trouble.clear();
+  if (slot.member.index == 0) {
+    slot.channel = std::make_unique<DeviceChannel>(dataplane_, slot.member.port);
+    return;
+  }
   auto opened =
       Channel::open(loop_, slot.member.nic, slot.member.index,
                     [this, nic = slot.member.nic](std::span<const std::uint8_t> frame) { heard(nic, frame); });
@@ -149,6 +168,18 @@ void Team::set_link(const std::string& nic, const Link& link) {
   if (!at) return;
   if (slots_[*at].lacp) start_lacp(slots_[*at]);
   update(Clock::now());
+}
+
+void Team::look_at_devices() {
+  std::vector<std::string> nics;
+  for (const Slot& slot : slots_) {
+    if (slot.member.index == 0) nics.push_back(slot.member.nic);
+  }
+  for (const std::string& nic : nics) {
+    const PortId port = slots_[*holder_of(nic)].member.port;
+    if (const auto device = dataplane_.device_state(port)) set_link(nic, {device->carrier, device->speed_mbps});
+    for (const auto& frame : dataplane_.take_control_frames(port)) heard(nic, frame);
+  }
 }
 
 void Team::set_addresses(const std::string& switch_name, std::vector<Address> addresses) {

@@ -64,6 +64,8 @@ class Team {
   void set(const model::Team& settings, std::vector<Member> members);
   // Of a member, or of a NIC that will be one.
   void set_link(const std::string& nic, const Link& link);
+  // What the data plane knows of members that DPDK drives: their links, and LACPDUs that came in.
+  void look_at_devices();
   // Of the switch that the team carries: its name, and the addresses of its vnics. What was learned behind them is asked of
   // the data plane when it matters.
   void set_addresses(const std::string& switch_name, std::vector<Address> addresses);

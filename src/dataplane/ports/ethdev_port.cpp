@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/byte_order.h"
 #include "dataplane/frame/leaving.h"
 
 namespace patchbay::dataplane {
@@ -120,11 +121,13 @@ EthdevPort::~EthdevPort() {
 }
 
 std::size_t EthdevPort::receive(Burst& burst) noexcept {
+  if (!from_control_.empty()) send_for_control();
   if (full_) look_for_room();
   if (received_count_ == given_) take_from_device();
   const std::size_t count = received_count_ - given_;
   for (std::size_t i = 0; i < count; ++i) {
     describe(*received_[given_ + i], burst.frames[i], burst.heads[i], burst.segments_of(i));
+    hand_up(burst.frames[i]);
   }
   given_ = received_count_;
   return count;
@@ -133,6 +136,28 @@ std::size_t EthdevPort::receive(Burst& burst) noexcept {
 void EthdevPort::take_from_device() noexcept {
   const auto room = std::span(received_).subspan(received_count_);
   received_count_ += device_->receive(room.first(std::min(room.size(), burst_max)));
+}
+
+void EthdevPort::hand_up(const Frame& frame) noexcept {
+  constexpr std::uint64_t slow_protocols = 0x0180C2000002;  // IEEE 802.3, annex 57A
+  if (frame.head_size < ethernet_header_size || load_be48(frame.head) != slow_protocols) return;
+  if (to_control_.put({frame.head, frame.head_size})) tell_control();
+}
+
+// The first free places of the ring are for these; one that finds none waits for the next pass.
+void EthdevPort::send_for_control() noexcept {
+  const auto send_one = [this](std::span<const std::uint8_t> bytes) noexcept {
+    rte_mbuf* mbuf = rte_pktmbuf_alloc(device_->pool());
+    if (mbuf == nullptr) return false;
+    std::copy(bytes.begin(), bytes.end(), bytes_of(*mbuf));
+    mbuf->data_len = static_cast<std::uint16_t>(bytes.size());
+    mbuf->pkt_len = static_cast<std::uint32_t>(bytes.size());
+    if (device_->send({&mbuf, 1}) == 1) return true;
+    rte_pktmbuf_free(mbuf);
+    return false;
+  };
+  while (from_control_.take(send_one)) {
+  }
 }
 
 // Frames from the wire never wait for anything, so all mbufs that were given go back, whatever `count` is.
@@ -196,7 +221,7 @@ void EthdevPort::look_for_room() noexcept {
 }
 
 bool EthdevPort::prepare_sleep() noexcept {
-  if (full() || received_count_ != given_ || device_->interrupt_fd() < 0) return true;
+  if (full() || received_count_ != given_ || !from_control_.empty() || device_->interrupt_fd() < 0) return true;
   if (!armed_) device_->arm_interrupt();
   armed_ = true;
   take_from_device();  // what came before it was armed does not interrupt

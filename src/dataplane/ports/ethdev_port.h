@@ -33,6 +33,8 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   // Frames that the device had no descriptor for.
   [[nodiscard]] std::uint64_t kernel_drops() noexcept override { return device_->missed(); }
   [[nodiscard]] std::optional<DeviceState> device_state() const override;
+  [[nodiscard]] Mailbox* to_control() noexcept override { return &to_control_; }
+  [[nodiscard]] Mailbox* from_control() noexcept override { return &from_control_; }
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
@@ -49,6 +51,9 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   void on_device_gone() noexcept override;
   void look_for_room() noexcept;
   void take_from_device() noexcept;
+  // LACPDUs and the like, to control as well.
+  void hand_up(const Frame& frame) noexcept;
+  void send_for_control() noexcept;
   // Whether `frame` could be copied into `to`, an empty mbuf; not if the pool is empty.
   [[nodiscard]] bool copy(const Frame& frame, rte_mbuf& to) noexcept;
   [[nodiscard]] std::size_t copy_all(std::span<const Frame> frames) noexcept;
@@ -58,6 +63,8 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   std::size_t received_count_ = 0;  // not completed yet,
   std::size_t given_ = 0;           // and those of them that receive() has given
   std::array<rte_mbuf*, burst_max> sending_{};
+  Mailbox to_control_;
+  Mailbox from_control_;
   unsigned passes_full_ = 0;
   bool armed_ = false;
   int epoll_fd_ = -1;

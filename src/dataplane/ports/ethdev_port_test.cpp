@@ -195,6 +195,41 @@ TEST_F(EthdevPortTest, is_opened_again_after_it_was_closed_with_frames_in_its_ha
   }
 }
 
+TEST_F(EthdevPortTest, control_has_a_way_of_its_own) {
+  std::string lacpdu = ethernet("01:80:c2:00:00:02", wire, "", 110);
+  const auto bytes = std::span(reinterpret_cast<const std::uint8_t*>(lacpdu.data()), lacpdu.size());
+  ASSERT_EQ(lacpdu.size(), 124U);
+  ASSERT_TRUE(port_->from_control()->put(bytes));
+  EXPECT_TRUE(port_->prepare_sleep());
+  EXPECT_EQ(port_->receive(burst_), 1U) << "it left, and came back by the cable from the device to itself";
+  port_->complete(1);
+  EXPECT_TRUE(port_->from_control()->empty());
+  std::string heard;
+  EXPECT_TRUE(port_->to_control()->take([&](std::span<const std::uint8_t> frame) {
+    heard.assign(frame.begin(), frame.end());
+    return true;
+  }));
+  EXPECT_EQ(heard, lacpdu);
+  std::uint64_t told = 0;
+  EXPECT_EQ(read(event_.get(), &told, sizeof told), 8);
+  EXPECT_EQ(told, 1U);
+
+  // A ring full of others' frames: the first room is its own.
+  const Frame out = frame(ethernet(wire, vm, "", 100), 0);
+  const std::vector<Frame> burst(burst_max, out);
+  while (!port_->full()) static_cast<void>(port_->send(burst));
+  ASSERT_TRUE(port_->from_control()->put(bytes));
+  std::size_t before = 0;
+  while (port_->to_control()->empty()) {
+    const std::size_t count = port_->receive(burst_);
+    ASSERT_NE(count, 0U);
+    before += count;
+    port_->complete(count);
+    static_cast<void>(port_->send(burst));
+  }
+  EXPECT_LE(before, ring_frames + 2 * burst_max);
+}
+
 TEST_F(EthdevPortTest, says_what_its_device_is_and_that_it_cannot_interrupt) {
   const DeviceState state = *port_->device_state();
   EXPECT_EQ(state.driver, "net_ring");

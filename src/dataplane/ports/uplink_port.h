@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "dataplane/ports/mailbox.h"
 #include "dataplane/ports/port.h"
 
 namespace patchbay::dataplane {
@@ -20,6 +21,10 @@ class UplinkPort : public Port {
   [[nodiscard]] virtual std::uint64_t kernel_drops() noexcept = 0;
   // Of a device that the data plane drives itself; else nothing.
   [[nodiscard]] virtual std::optional<DeviceState> device_state() const { return std::nullopt; }
+  // Of a device that no kernel sees: frames of the slow protocols that came in, and frames of control's that leave before
+  // all others. Null: control has sockets of its own.
+  [[nodiscard]] virtual Mailbox* to_control() noexcept { return nullptr; }
+  [[nodiscard]] virtual Mailbox* from_control() noexcept { return nullptr; }
 
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept final {
     if (!carrier_.load(std::memory_order_relaxed)) {

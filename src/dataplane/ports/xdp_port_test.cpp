@@ -190,6 +190,34 @@ TEST_F(XdpPortTest, receives_whole_frames_with_their_tags_and_more_than_it_has_c
   EXPECT_EQ(port_->kernel_drops(), 0U);
 }
 
+TEST_F(XdpPortTest, leaves_what_is_for_the_neighbour_to_the_kernel) {
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
+  UniqueFd kernels(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0));
+  sockaddr_ll address = {};
+  address.sll_family = AF_PACKET;
+  address.sll_protocol = to_be16(our_type);
+  address.sll_ifindex = static_cast<int>(if_nametoindex("nic0"));
+  ASSERT_EQ(bind(kernels.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const std::array<std::vector<std::uint8_t>, 6> destinations{{{0x01, 0x80, 0xC2, 0x00, 0x00, 0x00},
+                                                               {0x01, 0x80, 0xC2, 0x00, 0x00, 0x02},
+                                                               {0x01, 0x80, 0xC2, 0x00, 0x00, 0x0E},
+                                                               {0x01, 0x80, 0xC2, 0x00, 0x00, 0x10},
+                                                               {0x01, 0x80, 0xC2, 0x00, 0x01, 0x02},
+                                                               {0x01, 0x80, 0xC3, 0x00, 0x00, 0x02}}};
+  for (std::uint16_t mark = 1; mark <= destinations.size(); ++mark) {
+    auto bytes = frame(0, mark, 60);
+    std::copy(destinations[mark - 1U].begin(), destinations[mark - 1U].end(), bytes.begin());
+    send_on_wire(bytes);
+  }
+  const auto seen = receive(3);
+  EXPECT_EQ(seen.size(), 3U);
+  for (const std::uint16_t mark : {4, 5, 6}) EXPECT_TRUE(seen.contains(mark)) << mark;
+  std::vector<std::uint16_t> left;
+  std::array<std::uint8_t, 256> bytes;
+  while (recv(kernels.get(), bytes.data(), bytes.size(), 0) > 0) left.push_back(load_be16(bytes.data() + 14));
+  EXPECT_EQ(left, (std::vector<std::uint16_t>{1, 2, 3}));
+}
+
 TEST_F(XdpPortTest, receives_from_every_queue) {
   ASSERT_NO_FATAL_FAILURE(open(plan()));
   // UDP flows, which the sending end spreads over its queues; each has the mark in its source port.
