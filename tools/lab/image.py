@@ -29,6 +29,7 @@ OWN_PROGRAMS = ("guest_agent", "guest_frames", "guest_numbers")  # built here, i
 # For guests that are hosts themselves (appliance.py): loaded there when they are asked for.
 MODULES_MORE = ["tun", "veth", "irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci",
                 "pps_core", "ptp", "dca", "i2c-core", "i2c-algo-bit", "igb", "e1000e"]
+MODULES_BONDING = ["tls", "bonding"]  # for a guest that is the other end of a team
 
 
 def cache_dir():
@@ -42,7 +43,7 @@ def kernel():
     """(path of the kernel image, version); its modules are in cache_dir()/kernel/modules."""
     place = os.path.join(cache_dir(), "kernel")
     done = os.path.join(place, "done.json")
-    if _known(done).get("modules") != MODULES + MODULES_MORE:
+    if _known(done).get("modules") != MODULES + MODULES_MORE + MODULES_BONDING:
         staging = tempfile.mkdtemp(prefix="kernel-", dir=cache_dir())
         try:
             version = _unpack_package(staging) or _copy_installed(staging)
@@ -52,7 +53,7 @@ def kernel():
                 raise LabError("no kernel for the guests: downloading Debian's linux-image-amd64 failed and /boot "
                                "holds none with virtio modules; connect to the network or install linux-image-amd64")
             with open(os.path.join(staging, "done.json"), "w", encoding="utf-8") as file:
-                json.dump({"version": version, "modules": MODULES + MODULES_MORE}, file)
+                json.dump({"version": version, "modules": MODULES + MODULES_MORE + MODULES_BONDING}, file)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(staging, place)
         finally:
@@ -90,9 +91,9 @@ def _unpack_package(staging):
         if not _download(staging):
             return None
     package = glob.glob(os.path.join(staging, "*.deb"))[0]
-    wanted = "|".join(re.escape(name) for name in MODULES + MODULES_MORE)
+    wanted = "|".join(re.escape(name) for name in MODULES + MODULES_MORE + MODULES_BONDING)
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
-        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES + MODULES_MORE]
+        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES + MODULES_MORE + MODULES_BONDING]
         subprocess.run(["tar", "-x", "-C", staging, "--wildcards", *patterns], stdin=reader.stdout,
                        stderr=subprocess.DEVNULL, check=False)  # complains of modules that are built in
     os.remove(package)
@@ -101,7 +102,7 @@ def _unpack_package(staging):
 
 def _copy_installed(staging):
     return _gather(staging, "/boot", "/lib/modules",
-                   "|".join(re.escape(name) for name in MODULES + MODULES_MORE))
+                   "|".join(re.escape(name) for name in MODULES + MODULES_MORE + MODULES_BONDING))
 
 
 def _gather(staging, boot, modules, wanted):
@@ -146,7 +147,17 @@ def _write_kernel(image, target):
 def initramfs():
     """Path of the guests' initramfs, built again when anything that goes into it has changed."""
     kernel()
-    return pack("initramfs", {f"/bin/{name}": program(name) for name in ("iperf3", "ethtool")}, MODULES)
+    return pack("initramfs", _guest_programs(), MODULES)
+
+
+def bonding_initramfs():
+    """The same, with the modules that bonding needs in /modules."""
+    kernel()
+    return pack("bonding", _guest_programs(), MODULES, MODULES_BONDING)
+
+
+def _guest_programs():
+    return {f"/bin/{name}": program(name) for name in ("iperf3", "ethtool")}
 
 
 def pack(kind, files, modules, modules_later=()):

@@ -211,7 +211,7 @@ TEST_F(XdpPortTest, leaves_what_is_for_the_neighbour_to_the_kernel) {
   }
   const auto seen = receive(3);
   EXPECT_EQ(seen.size(), 3U);
-  for (const std::uint16_t mark : {4, 5, 6}) EXPECT_TRUE(seen.contains(mark)) << mark;
+  for (std::uint16_t mark = 4; mark <= 6; ++mark) EXPECT_TRUE(seen.contains(mark)) << mark;
   std::vector<std::uint16_t> left;
   std::array<std::uint8_t, 256> bytes;
   while (recv(kernels.get(), bytes.data(), bytes.size(), 0) > 0) left.push_back(load_be16(bytes.data() + 14));
