@@ -96,14 +96,14 @@ def test_a_cable_that_is_pulled_costs_what_was_on_it_and_comes_back(bed, setting
 def test_a_member_that_is_up_but_dead_is_noticed_by_its_silence(bed):
     bed.cable("bond_mode=balance-tcp", "lacp=active", "other_config:lacp-time=fast").wire("--mode", "lacp")
     bed.wait_states("active", "active")
-    bed.physical.vsctl("del-bond-iface", "bond0", bed.ends[0])
+    bed.cables.silence("eth1")
     bed.wait_states("inactive", "active")
     [dead, alive] = bed.team()["members"]
     assert dead["carrier"] and dead["lacp"]["receive"] in ("expired", "defaulted"), dead
     check_both_ways(bed)
     wait_until(lambda: bed.team()["members"][0]["lacp"]["receive"] == "defaulted", "the partner to be forgotten")
     assert bed.team()["members"][0]["lacp"]["partner"] is None
-    bed.physical.vsctl("add-bond-iface", "bond0", bed.ends[0])
+    bed.cables.speak("eth1")
     bed.wait_states("active", "active")
     assert alive["state"] == "active"
 

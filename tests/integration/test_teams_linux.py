@@ -32,8 +32,8 @@ class Linux(Host):
             # virtio-net says no speed by itself, and bonding lets no such interface speak LACP.
             self.far.run(f"ip link set {interface} down && ethtool -s {interface} speed 1000 duplex full && "
                          f"echo +{interface} > /sys/class/net/bond0/bonding/slaves")
-        self.far.run("ip link set bond0 up && ip link add link bond0 name v101 type vlan id 101 && "
-                     "ip addr add 10.9.0.2/24 dev v101 && ip link set v101 up")
+        self.far.run("ip link set bond0 up && vconfig add bond0 101 && ip addr add 10.9.0.2/24 dev bond0.101 && "
+                     "ip link set bond0.101 up")
 
     def members(self):
         return {member["nic"]: member for member in self.json("team", "show", "uplink")["members"]}

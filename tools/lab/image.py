@@ -30,6 +30,7 @@ OWN_PROGRAMS = ("guest_agent", "guest_frames", "guest_numbers")  # built here, i
 MODULES_MORE = ["tun", "veth", "irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci",
                 "pps_core", "ptp", "dca", "i2c-core", "i2c-algo-bit", "igb", "e1000e"]
 MODULES_BONDING = ["tls", "bonding"]  # for a guest that is the other end of a team
+MODULES_KEPT = MODULES + MODULES_MORE + MODULES_BONDING
 
 
 def cache_dir():
@@ -43,7 +44,7 @@ def kernel():
     """(path of the kernel image, version); its modules are in cache_dir()/kernel/modules."""
     place = os.path.join(cache_dir(), "kernel")
     done = os.path.join(place, "done.json")
-    if _known(done).get("modules") != MODULES + MODULES_MORE + MODULES_BONDING:
+    if _known(done).get("modules") != MODULES_KEPT:
         staging = tempfile.mkdtemp(prefix="kernel-", dir=cache_dir())
         try:
             version = _unpack_package(staging) or _copy_installed(staging)
@@ -53,7 +54,7 @@ def kernel():
                 raise LabError("no kernel for the guests: downloading Debian's linux-image-amd64 failed and /boot "
                                "holds none with virtio modules; connect to the network or install linux-image-amd64")
             with open(os.path.join(staging, "done.json"), "w", encoding="utf-8") as file:
-                json.dump({"version": version, "modules": MODULES + MODULES_MORE + MODULES_BONDING}, file)
+                json.dump({"version": version, "modules": MODULES_KEPT}, file)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(staging, place)
         finally:
@@ -91,9 +92,9 @@ def _unpack_package(staging):
         if not _download(staging):
             return None
     package = glob.glob(os.path.join(staging, "*.deb"))[0]
-    wanted = "|".join(re.escape(name) for name in MODULES + MODULES_MORE + MODULES_BONDING)
+    wanted = "|".join(re.escape(name) for name in MODULES_KEPT)
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
-        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES + MODULES_MORE + MODULES_BONDING]
+        patterns = ["./boot/vmlinuz-*"] + [f"*/{name}.ko*" for name in MODULES_KEPT]
         subprocess.run(["tar", "-x", "-C", staging, "--wildcards", *patterns], stdin=reader.stdout,
                        stderr=subprocess.DEVNULL, check=False)  # complains of modules that are built in
     os.remove(package)
@@ -102,7 +103,7 @@ def _unpack_package(staging):
 
 def _copy_installed(staging):
     return _gather(staging, "/boot", "/lib/modules",
-                   "|".join(re.escape(name) for name in MODULES + MODULES_MORE + MODULES_BONDING))
+                   "|".join(re.escape(name) for name in MODULES_KEPT))
 
 
 def _gather(staging, boot, modules, wanted):
