@@ -180,4 +180,5 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "xdist_group(name): which tests stay in one process; set by what they share")
     config.addinivalue_line("markers", "wiring(name, nics=None, connect=False): how `net` is wired, as Bed.use()")

@@ -1,6 +1,7 @@
 """python3 -m bench teams: what the loss of one of two NICs costs, and whether LACP holds when the uplink is full."""
 
 import argparse
+import json
 import os
 import re
 import time
@@ -225,7 +226,7 @@ class _Wired:
         time.sleep(0.5)
         text = self.candidate.netns.run("iperf3", "-c", "10.9.0.2", "-t", seconds, "-P", "8", "-J").stdout
         server.stop()
-        return measure.parse_json(text)["end"]["sum_received"]["bits_per_second"] / 1e6
+        return json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e6
 
     def overload(self, seconds):
         """UDP, as fast as it goes, and what LACP does meanwhile: LACPDUs that reach the partner, and what that says."""

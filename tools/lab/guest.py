@@ -242,20 +242,25 @@ def accelerator():
     """"kvm" if a guest comes up with it on this machine, else "tcg". Tried once per boot of the host, then cached."""
     global _accelerator
     if _accelerator is None:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        cached = os.path.join(image.cache_dir(), "accelerator.json")
-        try:
-            with open(cached, encoding="utf-8") as file:
-                known = json.load(file)
-        except (OSError, ValueError):
-            known = {}
-        if known.get("boot") != boot or known.get("accelerator") not in ("kvm", "tcg"):
-            known = {"boot": boot, "accelerator": "kvm" if _kvm_works() else "tcg"}
-            with open(cached, "w", encoding="utf-8") as file:
-                json.dump(known, file)
-        _accelerator = known["accelerator"]
+        with image.alone("accelerator"):
+            _accelerator = _find_accelerator()
     return _accelerator
+
+
+def _find_accelerator():
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot = file.read().strip()
+    cached = os.path.join(image.cache_dir(), "accelerator.json")
+    try:
+        with open(cached, encoding="utf-8") as file:
+            known = json.load(file)
+    except (OSError, ValueError):
+        known = {}
+    if known.get("boot") != boot or known.get("accelerator") not in ("kvm", "tcg"):
+        known = {"boot": boot, "accelerator": "kvm" if _kvm_works() else "tcg"}
+        with open(cached, "w", encoding="utf-8") as file:
+            json.dump(known, file)
+    return known["accelerator"]
 
 
 def _kvm_works(limit_s=8.0):

@@ -5,6 +5,8 @@ Userland busybox-static, iperf3 and ethtool with their libraries, guest_init as 
          under TCG that boots fastest.
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import json
@@ -40,8 +42,21 @@ def cache_dir():
     return path
 
 
+@contextlib.contextmanager
+def alone(what):
+    """One process of this host at a time is inside: several may want to make the same thing."""
+    with open(os.path.join(cache_dir(), f"{what}.lock"), "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def kernel():
     """(path of the kernel image, version); its modules are in cache_dir()/kernel/modules."""
+    with alone("kernel"):
+        return _kernel()
+
+
+def _kernel():
     place = os.path.join(cache_dir(), "kernel")
     done = os.path.join(place, "done.json")
     if _known(done).get("modules") != MODULES_KEPT:

@@ -50,7 +50,8 @@ def find():
     """The Qemu to use; found once. Unavailable if there is none and none can be downloaded."""
     global _found
     if _found is None:
-        _found = _installed() or _unpacked() or _download()
+        with image.alone("qemu10"):
+            _found = _installed() or _unpacked() or _download()
     return _found
 
 

@@ -28,6 +28,8 @@ SANITIZERS = (
     ("build-tsan", [*CLANG, "-DPATCHBAY_SANITIZE=thread"], THREADED),
 )
 FUZZ_S = 30  # each target
+# Integration tests at once: they wait more than they work. conftest.py says which have to stay together.
+INTEGRATION_PROCESSES = 2
 SOURCE_FOLDERS = ("src", "clients", "tests")
 
 
@@ -118,7 +120,7 @@ class Suite:
             os.remove(result)
         self.say("integration tests")
         done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", result,
-                               *arguments, os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
+                               "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments, os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
         self.add_junit(result, "integration", done.returncode)
 
     def add_junit(self, path, name, status):
