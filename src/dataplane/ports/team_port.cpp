@@ -21,10 +21,10 @@ constexpr std::uint8_t protocol_icmp6 = 58;
 constexpr std::uint8_t icmp6_discovery_first = 133;
 constexpr std::uint8_t icmp6_discovery_last = 137;
 
-constexpr std::uint64_t flowlet_gap_per_second = 1000;  // 1 ms: a pause that no two paths differ by
-constexpr std::uint64_t fades_per_second = 100;         // loads are halved so often
-constexpr std::uint64_t moves_per_second = 5;           // 200 ms: frames for an address's old home are on their way
-constexpr std::size_t print_bytes = 28;                 // behind the Ethernet header: an ARP message
+constexpr std::uint64_t flowlet_gaps_per_second = 1000;  // 1 ms: a pause that no two paths differ by
+constexpr std::uint64_t fades_per_second = 100;          // loads are halved so often
+constexpr std::uint64_t moves_per_second = 5;            // 200 ms: frames for an address's old home are on their way
+constexpr std::size_t print_bytes = 28;                  // behind the Ethernet header: an ARP message
 
 std::uint64_t destination_of(const Frame& frame) noexcept {
   return load_be48(frame.head);
@@ -88,7 +88,12 @@ void write_source(const Frame& frame, std::uint64_t mac) noexcept {
 
 }  // namespace
 
-TeamPort::TeamPort(PortId id, int fault_event_fd) : Port(id, fault_event_fd), flowlets_(flowlets_max), sent_(sent_max) {
+TeamPort::TeamPort(PortId id, int fault_event_fd)
+    : Port(id, fault_event_fd),
+      second_(rte_get_tsc_hz()),
+      flowlet_gap_(second_ / flowlet_gaps_per_second),
+      flowlets_(flowlets_max),
+      sent_(sent_max) {
   for (auto& sender : senders_) sender.store(team_no_member, std::memory_order_relaxed);
   for (auto& sender : senders_before_) sender.store(team_no_member, std::memory_order_relaxed);
 }
@@ -127,7 +132,7 @@ void TeamPort::set_paths(const TeamPaths& paths) noexcept {
   sends_.store(sends, std::memory_order_relaxed);
   receives_.store(paths.receives, std::memory_order_relaxed);
   primary_.store(paths.primary, std::memory_order_relaxed);
-  if (moved) before_until_.store(rte_rdtsc() + rte_get_tsc_hz() / moves_per_second, std::memory_order_relaxed);
+  if (moved) before_until_.store(rte_rdtsc() + second_ / moves_per_second, std::memory_order_relaxed);
 }
 
 // ---- In -------------------------------------------------------------------------------------------------------------
@@ -209,8 +214,8 @@ std::uint8_t TeamPort::member_of_flow(const Frame& frame) noexcept {
   const std::uint32_t sends = sends_.load(std::memory_order_relaxed);
   if (sends == 0) return team_no_member;
   Flowlet& flowlet = flowlets_[flow_of(frame) >> 22];
-  const bool goes_on = flowlet.member != team_no_member && (sends >> flowlet.member & 1) != 0 &&
-                       now_ - flowlet.last < rte_get_tsc_hz() / flowlet_gap_per_second;
+  const bool goes_on =
+      flowlet.member != team_no_member && (sends >> flowlet.member & 1) != 0 && now_ - flowlet.last < flowlet_gap_;
   if (!goes_on) {
     std::uint8_t least = static_cast<std::uint8_t>(std::countr_zero(sends));
     for (std::uint32_t left = sends & (sends - 1); left != 0; left &= left - 1) {
@@ -225,7 +230,7 @@ std::uint8_t TeamPort::member_of_flow(const Frame& frame) noexcept {
 }
 
 void TeamPort::let_loads_fade() noexcept {
-  if (now_ - faded_ < rte_get_tsc_hz() / fades_per_second) return;
+  if (now_ - faded_ < second_ / fades_per_second) return;
   faded_ = now_;
   for (std::uint64_t& load : loads_) load /= 2;
 }
@@ -278,7 +283,7 @@ void TeamPort::remember(const Frame& frame) noexcept {
 bool TeamPort::remembers(const Frame& frame) const noexcept {
   const std::uint64_t print = print_of(frame);
   const Sent& sent = sent_[print % sent_max];
-  return sent.print == print && now_ - sent.when < rte_get_tsc_hz();
+  return sent.print == print && now_ - sent.when < second_;
 }
 
 // ---- What members do ------------------------------------------------------------------------------------------------

@@ -99,6 +99,10 @@ class TeamPort final : public Port {
   std::atomic<std::uint32_t> sends_ = 0;  // a bit for each member that is in senders_
   std::atomic<std::uint8_t> primary_ = team_no_member;
 
+  // In TSC cycles.
+  const std::uint64_t second_;
+  const std::uint64_t flowlet_gap_;
+
   // The worker's.
   std::uint64_t now_ = 0;  // TSC, of this burst
   std::uint64_t faded_ = 0;
