@@ -6,9 +6,9 @@ import threading
 import pytest
 from front_end import FrontEnd
 from lab import netcheck
+from lab.guest_numbers import frame, number_of
 from lab.proc import wait_until
 from lab.rawport import RawPort
-from numbers_in_guest import frame, number_of
 
 ENTRIES = 16  # of the ring of who stands still
 BUSY_ENTRIES = 256

@@ -4,12 +4,11 @@ numbers (tools/lab/guest_numbers.c); who sends is a scripted front-end, which wa
 import os
 import signal
 
-import numbers_in_guest
 import pytest
 from front_end import FrontEnd
-from lab import netcheck, wirings
+from lab import guest_numbers, netcheck, wirings
+from lab.guest_numbers import frame
 from lab.proc import wait_until
-from numbers_in_guest import frame
 
 GUEST_MAC, SENDER_MAC = "02:00:00:00:0c:01", "02:00:00:00:0c:02"
 COUNT = 10000  # of 62 bytes: with 1M all that a ring of 1024 does not hold, and more than 256K
@@ -44,7 +43,7 @@ class Lan:
 
     def count_anew(self):
         self.vm.run("ip link set eth0 up")
-        numbers_in_guest.start(self.vm, SENDER_MAC)
+        guest_numbers.start(self.vm, SENDER_MAC)
 
     def show(self):
         return self.host.json("vnic", "show", "web")
@@ -72,7 +71,7 @@ class Lan:
     def wait_next(self, number):
         """What the guest saw, when number - 1 has come to it."""
         def seen():
-            facts = numbers_in_guest.report(self.vm)
+            facts = guest_numbers.report(self.vm)
             return facts if facts["next"] >= number else None
         facts = wait_until(seen, f"number {number - 1} to arrive", 60.0, every_s=0.3)
         assert facts["next"] == number and facts["lost_by_socket"] == facts["steps_back"] == 0, facts
@@ -162,7 +161,7 @@ def test_what_comes_while_a_guest_is_paused_waits_and_comes_first(lan):
 def test_a_driver_that_is_bound_again_gets_nothing_of_what_waited_before(lan):
     lan.send(range(10))
     lan.wait_next(10)
-    numbers_in_guest.stop(lan.vm)
+    guest_numbers.stop(lan.vm)
     lan.vm.run("echo 'cd /sys/bus/virtio/drivers/virtio_net && d=$(ls -d virtio*) && echo $d > unbind && "
                "touch /tmp/unbound; kill -STOP $$; echo $d > bind' > /tmp/bind")
     lan.vm.run("sh /tmp/bind & echo $! > /tmp/binder; until [ -e /tmp/unbound ]; do usleep 10000; done")

@@ -9,9 +9,8 @@ loses nothing. test_kill9_numbers.py has rings without QEMU, and knows it to the
 import os
 import time
 
-import numbers_in_guest
 import pytest
-from lab import wirings
+from lab import guest_numbers, wirings
 from lab.lab import Lab
 from lab.proc import wait_until
 
@@ -42,7 +41,7 @@ def lab(role, layout):
             vm.run("ip link set eth0 up")
         wirings.wait_connected(made.daemon, MACS)
         for name, vm in made.guests.items():
-            numbers_in_guest.start(vm, MACS[PEERS[name]])
+            guest_numbers.start(vm, MACS[PEERS[name]])
         yield made
 
 
@@ -75,7 +74,7 @@ def add_missed(lab, missed):
 
 def test_the_switch_loses_no_frame_of_a_guest_over_kill9(lab, role, layout):
     for vm in lab.guests.values():
-        numbers_in_guest.toggle_sending(vm)
+        guest_numbers.toggle_sending(vm)
     back_s = []
     missed = dict.fromkeys(MACS, 0)
     for kill in range(KILLS + 1):
@@ -89,10 +88,10 @@ def test_the_switch_loses_no_frame_of_a_guest_over_kill9(lab, role, layout):
         wait_until(lambda: frames_to_guests(lab), "the first frames", 60.0, every_s=0.02)
         back_s.append(time.monotonic() - started)
     for vm in lab.guests.values():
-        numbers_in_guest.toggle_sending(vm)
+        guest_numbers.toggle_sending(vm)
 
     def all_there():
-        seen = {name: numbers_in_guest.report(vm) for name, vm in lab.guests.items()}
+        seen = {name: guest_numbers.report(vm) for name, vm in lab.guests.items()}
         seen = {name: {**facts, "thrown_away": thrown_away(lab, name)} for name, facts in seen.items()}
         return seen if all(seen[name]["next"] == seen[PEERS[name]]["sent"] for name in MACS) else None
     seen = wait_until(all_there, "the last numbers to arrive", 30.0, every_s=0.5)

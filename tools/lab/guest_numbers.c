@@ -3,8 +3,10 @@
 // A number counts as sent only when the interface's driver took its frame: the socket bypasses the kernel's queues, which
 // would throw frames away without a word while the carrier is off. SIGUSR1 starts and ends sending; SIGUSR2 prints, on
 // one line:
-//   sent, refused, next number expected, numbers left out, steps back, longest step back, frames the socket lost
+//   sent, refused, next number expected, numbers left out, steps back, longest step back, frames the socket lost,
+//   microseconds that nothing came for, at most, between two frames since the last report
 // and then the gaps, FIRST-LAST each. The first line says "ready". A step back is where a row of numbers comes again.
+// Received frames may be longer than those sent.
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -18,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ether_type = 0x88b5, burst = 16, pause_ms = 2, receive_bytes = 32 << 20, gaps_max = 200 };
@@ -30,6 +33,13 @@ struct frame {
 
 static uint32_t sent, refused, next, skipped, steps_back, step_back_max, lost;
 static uint32_t gaps[gaps_max][2], gap_count;
+static uint64_t came_at_us, longest_us;  // came_at_us: 0 after a report
+
+static uint64_t now_us(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 static void fail(const char* what) {
   perror(what);
@@ -70,13 +80,18 @@ static void see(uint32_t number) {
 static void receive_all(int fd, const uint8_t* self) {
   struct frame frame;
   struct sockaddr_ll from;
+  int came = 0;
   for (;;) {
     socklen_t length = sizeof from;
     const ssize_t size = recvfrom(fd, &frame, sizeof frame, MSG_DONTWAIT, (struct sockaddr*)&from, &length);
     if (size < 0) return;
-    if (size == sizeof frame && from.sll_pkttype != PACKET_OUTGOING && memcmp(frame.to, self, 6) == 0) {
-      see(ntohl(frame.number));
+    if (size != sizeof frame || from.sll_pkttype == PACKET_OUTGOING || memcmp(frame.to, self, 6) != 0) continue;
+    if (came++ % burst == 0) {  // the clock is dear where a guest is emulated
+      const uint64_t now = now_us();
+      if (came_at_us != 0 && now - came_at_us > longest_us) longest_us = now - came_at_us;
+      came_at_us = now;
     }
+    see(ntohl(frame.number));
   }
 }
 
@@ -95,7 +110,9 @@ static void report(int fd) {
   struct tpacket_stats stats;
   socklen_t length = sizeof stats;
   if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0) lost += stats.tp_drops;
-  printf("%u %u %u %u %u %u %u", sent, refused, next, skipped, steps_back, step_back_max, lost);
+  printf("%u %u %u %u %u %u %u %llu", sent, refused, next, skipped, steps_back, step_back_max, lost,
+         (unsigned long long)longest_us);
+  came_at_us = longest_us = 0;
   for (uint32_t i = 0; i < gap_count; ++i) printf(" %u-%u", gaps[i][0], gaps[i][1]);
   printf("\n");
   fflush(stdout);

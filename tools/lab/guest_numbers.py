@@ -1,8 +1,8 @@
-"""tools/lab/guest_numbers.c inside a QEMU guest: numbered frames, sent to a peer and received from it."""
+"""guest_numbers.c inside a QEMU guest: numbered frames, sent to a peer and received from it."""
 
 import struct
 
-from lab.proc import wait_until
+from .proc import wait_until
 
 
 def frame(target, source, number, size=62):
@@ -30,8 +30,10 @@ def toggle_sending(vm):
 
 
 def report(vm):
-    """{"sent": …, "next": …, …} of guest_numbers, and the gaps as it prints them."""
+    """{"sent": …, "next": …, …} of guest_numbers, and the gaps as it prints them. "longest_gap_us": since the last
+    report."""
     lines = int(vm.run("wc -l </tmp/numbers; kill -USR2 $(cat /tmp/pid)")[1])
     words = wait_until(lambda: vm.run(f"tail -n +{lines + 1} /tmp/numbers")[1], "a report").split()
-    keys = ("sent", "refused", "next", "skipped", "steps_back", "step_back_max", "lost_by_socket")
+    keys = ("sent", "refused", "next", "skipped", "steps_back", "step_back_max", "lost_by_socket",
+            "longest_gap_us")
     return dict(zip(keys, map(int, words)), gaps=words[len(keys):])
