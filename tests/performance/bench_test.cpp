@@ -5,9 +5,11 @@
 #include <numeric>
 #include <vector>
 
+#include "tests/performance/backlog.h"
 #include "tests/performance/driver_queue.h"
 #include "tests/performance/frames.h"
 #include "tests/performance/histogram.h"
+#include "tests/performance/numbers.h"
 #include "tests/performance/sequence.h"
 
 namespace patchbay::bench {
@@ -250,6 +252,101 @@ TEST(packed_queue, gives_buffers_out_and_takes_them_back_over_many_wraps) {
     }
     EXPECT_FALSE(place.queue.reap(used));
   }
+}
+
+TEST(frames, with_a_number_are_those_of_a_lab_guest) {
+  const auto frame = make_numbered_frame(MacAddr::from_uint64(1), MacAddr::from_uint64(2), 62);
+  ASSERT_EQ(frame.size(), 62U);
+  EXPECT_EQ(MacAddr::from_wire(frame.data()), MacAddr::from_uint64(2));
+  EXPECT_EQ(MacAddr::from_wire(frame.data() + 6), MacAddr::from_uint64(1));
+  EXPECT_EQ(load_be16(frame.data() + 12), 0x88B5);
+}
+
+Numbers seen(std::uint32_t first, std::uint32_t count, const std::vector<std::uint32_t>& numbers) {
+  Numbers result;
+  result.expect(first, count);
+  std::uint64_t now = 100;
+  for (const std::uint32_t number : numbers) result.see(number, now += 10);
+  return result;
+}
+
+TEST(numbers, tell_what_is_late_from_what_comes_twice) {
+  const Numbers numbers = seen(7, 10, {7, 9, 8, 9, 12});
+  EXPECT_EQ(numbers.received(), 4U);
+  EXPECT_EQ(numbers.reordered(), 1U);
+  EXPECT_EQ(numbers.repeated(), 1U);
+  EXPECT_EQ(numbers.strays(), 0U);
+  EXPECT_EQ(numbers.next(), 6U);
+}
+
+TEST(numbers, leave_out_what_is_not_expected) {
+  const Numbers numbers = seen(7, 3, {6, 10, 7, 9, 0});
+  EXPECT_EQ(numbers.received(), 2U);
+  EXPECT_EQ(numbers.strays(), 3U);
+  EXPECT_EQ(numbers.reordered() + numbers.repeated(), 0U);
+}
+
+TEST(numbers, may_wrap) {
+  const Numbers numbers = seen(UINT32_MAX - 1, 4, {UINT32_MAX - 1, UINT32_MAX, 0, 1, 2});
+  EXPECT_EQ(numbers.received(), 4U);
+  EXPECT_EQ(numbers.next(), 4U);
+  EXPECT_EQ(numbers.strays(), 1U);
+}
+
+TEST(numbers, know_the_longest_silence_between_two_frames) {
+  Numbers numbers;
+  numbers.expect(0, 10);
+  numbers.see(0, 1000);  // what was before the first is no silence
+  numbers.see(1, 1000);
+  numbers.see(2, 1700);
+  numbers.see(3, 1900);
+  EXPECT_EQ(numbers.gap_max(), 700U);
+  numbers.expect(4, 10);
+  numbers.see(4, 5000);
+  EXPECT_EQ(numbers.gap_max(), 0U);
+}
+
+TEST(numbers, take_frames_of_their_kind_only) {
+  Numbers numbers;
+  numbers.expect(0, 10);
+  auto frame = make_numbered_frame(MacAddr::from_uint64(1), MacAddr::from_uint64(2), 64);
+  store_be32(frame.data() + number_offset, 3);
+  numbers.see(frame, 1);
+  numbers.see(make_frame(MacAddr::from_uint64(1), MacAddr::from_uint64(2), 64), 1);
+  numbers.see(std::span(frame).first(20), 1);
+  EXPECT_EQ(numbers.received(), 1U);
+  EXPECT_EQ(numbers.strays(), 2U);
+}
+
+TEST(backlog, has_bounds_from_what_both_ends_know) {
+  ReceiverProgress progress;
+  Backlog backlog(&progress);
+  backlog.before_sending(10);  // none is taken yet
+  progress.taking = 6;
+  progress.taken = 4;  // two are being given back
+  backlog.before_sending(12);
+  EXPECT_EQ(backlog.most(), 10U);
+  EXPECT_EQ(backlog.least(), 0U);
+  backlog.standing_still(11);
+  EXPECT_EQ(backlog.least(), 5U);
+  backlog.before_sending(15);
+  EXPECT_EQ(backlog.most(), 11U);
+}
+
+TEST(backlog, of_a_receiver_that_is_ahead_is_none) {
+  ReceiverProgress progress;
+  progress.taking = progress.taken = 20;
+  Backlog backlog(&progress);
+  backlog.before_sending(19);
+  backlog.standing_still(18);
+  EXPECT_EQ(backlog.most() + backlog.least(), 0U);
+}
+
+TEST(backlog, without_the_other_end_is_unknown) {
+  Backlog backlog(nullptr);
+  backlog.before_sending(100);
+  backlog.standing_still(100);
+  EXPECT_EQ(backlog.most() + backlog.least(), 0U);
 }
 
 }  // namespace

@@ -25,6 +25,14 @@ std::uint32_t address_of(MacAddr mac) {
   return 0x0A000000U | static_cast<std::uint32_t>(mac.to_uint64() & 0xFFFFFF);
 }
 
+std::vector<std::uint8_t> make_ethernet(MacAddr source, MacAddr destination, std::uint16_t type, std::size_t size) {
+  std::vector<std::uint8_t> frame(size);
+  std::memcpy(frame.data(), destination.bytes().data(), 6);
+  std::memcpy(frame.data() + 6, source.bytes().data(), 6);
+  store_be16(frame.data() + 12, type);
+  return frame;
+}
+
 void write_tcp(std::uint8_t* tcp, const std::uint8_t* ip, std::size_t bytes) {
   store_be32(tcp + 4, 1);            // sequence number
   store_be32(tcp + 8, 1);            // acknowledged
@@ -37,11 +45,12 @@ void write_tcp(std::uint8_t* tcp, const std::uint8_t* ip, std::size_t bytes) {
 
 }  // namespace
 
+std::vector<std::uint8_t> make_numbered_frame(MacAddr source, MacAddr destination, std::size_t size) {
+  return make_ethernet(source, destination, numbered_ether_type, size);
+}
+
 std::vector<std::uint8_t> make_frame(MacAddr source, MacAddr destination, std::size_t size, std::uint16_t gso_size) {
-  std::vector<std::uint8_t> frame(size);
-  std::memcpy(frame.data(), destination.bytes().data(), 6);
-  std::memcpy(frame.data() + 6, source.bytes().data(), 6);
-  store_be16(frame.data() + 12, 0x0800);
+  auto frame = make_ethernet(source, destination, 0x0800, size);
   std::uint8_t* const ip = frame.data() + ethernet_bytes;
   ip[0] = 0x45;
   store_be16(ip + 2, static_cast<std::uint16_t>(size - ethernet_bytes));

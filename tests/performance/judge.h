@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -30,6 +31,8 @@ struct RunFrames {
   std::uint32_t flows = 1;
   std::uint32_t macs = 0;    // addresses behind a vnic, which its frames come from and its peer's go to; 0: its own
   bool check_bytes = false;  // compares every byte of received frames, not only the stamp
+  // Frames with nothing but a number (make_numbered_frame()), from this one on; they have a judge of their own, numbers.h.
+  std::optional<std::uint32_t> first_number = std::nullopt;
 };
 
 struct VnicCounts {

@@ -14,6 +14,11 @@
 //           {"bare_ping": {"count": 1000, "cpu": 1}} the same without a switch: eventfd to epoll
 //         With "mirror": "02:…" in the file, an address behind the switch, each vnic sends there and waits for its own
 //         frames to come back with their addresses exchanged, instead of sending to a peer.
+//         With "isolation": true, the last four vnics are three senders and a receiver (isolation.h), beside the pairs:
+//           {"isolate": {the keys of "run"; "frame_bytes" is of all, "flood_rate", "stands_still"}}
+//                                                    a run of the pairs, while the three send to a receiver that stands still
+//           {"settle": {"quiet_s"}}                  until the switch has given everything back; what came and what not
+//         With "peer": "02:…", the address of a vnic of another process, the file has one vnic: one_way.h has its commands.
 //         It ends with its standard input.
 // Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
 #include <fmt/format.h>
@@ -23,7 +28,6 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -32,7 +36,10 @@
 #include <utility>
 #include <vector>
 
+#include "tests/performance/config.h"
 #include "tests/performance/endurance.h"
+#include "tests/performance/isolation.h"
+#include "tests/performance/one_way.h"
 #include "tests/performance/traffic.h"
 #include "tests/performance/wake.h"
 
@@ -42,52 +49,8 @@ using namespace patchbay;
 using namespace patchbay::bench;
 using Json = nlohmann::json;
 
-struct Config {
-  struct End {
-    std::string socket;
-    MacAddr mac;
-  };
-  std::vector<End> vnics;
-  bool listens = false;  // else it connects
-  bool packed = false;
-  std::optional<MacAddr> mirror;
-  int attach_limit_s = 30;
-  VnicShape shape;
-};
-
 void say(const Json& answer) {
   std::cout << answer.dump() << std::endl;
-}
-
-Config read_config(const char* path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error(fmt::format("{}: cannot be read", path));
-  const Json json = Json::parse(file);
-  Config config;
-  const auto mac_of = [&](const Json& text) {
-    const auto mac = MacAddr::parse(text.get<std::string>());
-    if (!mac) throw std::runtime_error(fmt::format("{}: {} is no MAC address", path, text.dump()));
-    return *mac;
-  };
-  for (const Json& vnic : json.at("vnics")) {
-    config.vnics.push_back({.socket = vnic.at("socket"), .mac = mac_of(vnic.at("mac"))});
-  }
-  if (json.contains("mirror")) config.mirror = mac_of(json.at("mirror"));
-  if (config.vnics.empty() || (!config.mirror && config.vnics.size() % 2 != 0)) {
-    throw std::runtime_error(fmt::format("{}: vnics come in pairs, here are {}", path, config.vnics.size()));
-  }
-  config.listens = json.value("role", "connect") == "listen";
-  config.packed = json.value("layout", "split") == "packed";
-  config.attach_limit_s = json.value("attach_limit_s", config.attach_limit_s);
-  config.shape.entries = json.value("ring_entries", config.shape.entries);
-  config.shape.pairs = json.value("queue_pairs", config.shape.pairs);
-  config.shape.transmit_buffers = json.value("transmit_buffers", config.shape.transmit_buffers);
-  config.shape.receive_bytes = json.value("receive_bytes", config.shape.receive_bytes);
-  config.shape.frame_bytes_max = json.value("frame_bytes_max", config.shape.frame_bytes_max);
-  config.shape.huge_pages = json.value("huge_pages", config.shape.huge_pages);
-  config.shape.offloads = json.value("offloads", config.shape.offloads);
-  if (json.contains("cpu")) stay_on(json.at("cpu"));
-  return config;
 }
 
 Json latency_ns(const Histogram& latency, double cycles_per_ns) {
@@ -106,41 +69,58 @@ class Generator {
       for (const auto& end : ends_) listeners_.push_back(listen_on(end.socket));
       say({{"listening", listeners_.size()}});
     }
+    const std::size_t paired = ends_.size() - (config.isolation ? isolation_vnics : 0);
     for (std::uint32_t i = 0; i < ends_.size(); ++i) {
-      vnics_.emplace_back(i, ends_[i].mac, config.shape);
+      (i < paired ? vnics_ : apart_).emplace_back(i, ends_[i].mac, config.shape);
       attach(i, config.attach_limit_s);
     }
-    say({{"attached", vnics_.size()},
+    if (config.peer) one_way_.emplace(vnics_.front(), *config.peer, config.progress, cycles_per_ns_);
+    say({{"attached", ends_.size()},
          {"features", fmt::format("{:#x}", vnics_.front().features())},
          {"tsc_mhz", cycles_per_ns_ * 1000}});
   }
 
   void serve() {
-    for (std::string line; std::getline(std::cin, line);) {
+    for (std::string line; next_command(line);) {
       const Json command = Json::parse(line);
       Json answer = obey(command);
-      for (std::size_t i = 0; i < vnics_.size(); ++i) {
-        if (vnics_[i].is_detached()) throw std::runtime_error(fmt::format("vnic {}: the back-end hung up", i));
+      for (std::size_t i = 0; i < ends_.size(); ++i) {
+        if (vnic(i).is_detached()) throw std::runtime_error(fmt::format("vnic {}: the back-end hung up", i));
       }
       say(answer);
     }
   }
 
  private:
+  [[nodiscard]] static bool has_input() {
+    pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    return std::cin.rdbuf()->in_avail() > 0 || ::poll(&input, 1, 0) != 0;
+  }
+  // False when there are no more.
+  bool next_command(std::string& line) {
+    while (one_way_ && one_way_->turn() && !has_input()) {
+    }
+    return static_cast<bool>(std::getline(std::cin, line));
+  }
+
+  [[nodiscard]] Vnic<Queue>& vnic(std::size_t i) { return i < vnics_.size() ? vnics_[i] : apart_[i - vnics_.size()]; }
   void attach(std::size_t i, int limit_s) {
-    vnics_[i].attach(listeners_.empty() ? FrontEnd::connect(ends_[i].socket)
-                                        : FrontEnd::accept(listeners_[i].get(), ends_[i].socket, limit_s));
+    vnic(i).attach(listeners_.empty() ? FrontEnd::connect(ends_[i].socket)
+                                      : FrontEnd::accept(listeners_[i].get(), ends_[i].socket, limit_s));
   }
 
   [[nodiscard]] Traffic<Queue> traffic() { return Traffic<Queue>(vnics_, cycles_per_ns_, mirror_); }
 
   Json obey(const Json& command) {
+    if (one_way_) return one_way_->obey(command);
     if (command.contains("link")) {
       const double limit_s = command.at("link").value("limit_s", 20.0);
       return {{"silent", traffic().link(++run_, limit_s)}};
     }
     if (command.contains("run")) return run(command.at("run"));
     if (command.contains("endure")) return endure(command.at("endure"));
+    if (command.contains("isolate")) return isolate(command.at("isolate"));
+    if (command.contains("settle")) return settle(command.at("settle"));
     if (command.contains("wake")) {
       if (mirror_) throw std::runtime_error("wake needs two vnics and no mirror");
       return wake(command.at("wake"));
@@ -183,7 +163,10 @@ class Generator {
 
   Json run(const Json& wanted) {
     const auto [frames, load] = read_run(wanted);
-    const Measured measured = traffic().run(frames, load);
+    return answer_of(traffic().run(frames, load));
+  }
+
+  [[nodiscard]] Json answer_of(const Measured& measured) const {
     const VnicCounts& sum = measured.sum;
     return {{"sent", sum.sent},
             {"received", sum.received},
@@ -201,14 +184,44 @@ class Generator {
             {"latency_ns", latency_ns(measured.latency, cycles_per_ns_)}};
   }
 
+  Json isolate(const Json& wanted) {
+    if (apart_.empty()) throw std::runtime_error("isolate needs \"isolation\" in the file");
+    const auto [frames, load] = read_run(wanted);
+    if (!isolation_) {
+      std::vector<MacAddr> addresses;
+      for (std::size_t i = vnics_.size(); i < ends_.size(); ++i) addresses.push_back(ends_[i].mac);
+      isolation_.emplace(apart_, addresses, frames.size, cycles_per_ns_);
+    }
+    isolation_->begin(wanted.at("stands_still"), wanted.value("flood_rate", 0.0));
+    Json answer = answer_of(traffic().run(frames, load, [&] {
+      isolation_->turn();
+      return true;
+    }));
+    answer["flood"] = answer_of(isolation_->counts());
+    return answer;
+  }
+
+  Json settle(const Json& wanted) {
+    if (!isolation_) throw std::runtime_error("settle comes after isolate");
+    if (!isolation_->settle(20.0, wanted.value("quiet_s", Load{}.quiet_s))) {
+      throw std::runtime_error("the switch does not give back what was sent");
+    }
+    return answer_of(isolation_->counts());
+  }
+
+  [[nodiscard]] static Json answer_of(const IsolationCounts& counts) {
+    return {{"sent", counts.sent},       {"received", counts.received},
+            {"skipped", counts.skipped}, {"steps_back", counts.steps_back},
+            {"strays", counts.strays},   {"before_gap", counts.before_gap}};
+  }
+
   // Until the next line of input, which is taken, too.
   Json endure(const Json& wanted) {
     const auto [frames, load] = read_run(wanted);
     Endurance<Queue> endurance(vnics_, [this](std::size_t i) { attach(i, 0); });
     const Measured measured = traffic().run(frames, load, [&] {
       endurance.turn();
-      pollfd input{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-      return std::cin.rdbuf()->in_avail() <= 0 && ::poll(&input, 1, 0) == 0;
+      return !has_input();
     });
     std::string enough;
     std::getline(std::cin, enough);
@@ -265,10 +278,13 @@ class Generator {
 
   const std::vector<Config::End> ends_;
   std::vector<UniqueFd> listeners_;  // where we listen: one a vnic
-  std::deque<Vnic<Queue>> vnics_;
+  std::deque<Vnic<Queue>> vnics_;    // in pairs
+  std::deque<Vnic<Queue>> apart_;    // those of isolation_, whose numbers follow
   const std::optional<MacAddr> mirror_;
   const double cycles_per_ns_;
   std::uint32_t run_ = 0;
+  std::optional<OneWay<Queue>> one_way_;
+  std::optional<Isolation<Queue>> isolation_;
 };
 
 }  // namespace

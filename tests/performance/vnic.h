@@ -89,6 +89,12 @@ class Vnic {
     prepare(frames, number_, std::move(expected));
   }
 
+  // Before a run of numbered frames to `peer`, which may be another process's; receive_each() takes such.
+  void prepare_numbered(const RunFrames& frames, MacAddr peer) {
+    template_ = make_numbered_frame(mac_, peer, frames.size);
+    prepare(frames, number_, {});
+  }
+
   // Transmit buffers that the back-end is done with are free again.
   void reclaim() noexcept {
     Used used;
@@ -98,6 +104,12 @@ class Vnic {
         ++lane.free_count;
       }
     }
+  }
+  // Frames sent that the back-end is not done with.
+  [[nodiscard]] std::size_t under_way() const noexcept {
+    std::size_t count = 0;
+    for (const Lane& lane : lanes_) count += lane.free.size() - lane.free_count;
+    return count;
   }
   // Of the pair that is next.
   [[nodiscard]] std::size_t room() const noexcept { return lanes_[next_lane_].free_count; }
@@ -120,12 +132,13 @@ class Vnic {
         std::memcpy(at + net_header_bytes, template_.data(), template_.size());
         lane.prepared[id] = frames_.run;
       }
-      stamp(at + net_header_bytes, stamp_offset(frames_.gso_size),
-            {.run = frames_.run,
-             .target = peer_number_,
-             .sequence = static_cast<std::uint32_t>(arrivals_.counts.sent),
-             .cycles = now},
-            next_flow(lane));
+      const auto sequence = static_cast<std::uint32_t>(arrivals_.counts.sent);
+      if (frames_.first_number) {
+        store_be32(at + net_header_bytes + number_offset, *frames_.first_number + sequence);
+      } else {
+        stamp(at + net_header_bytes, stamp_offset(frames_.gso_size),
+              {.run = frames_.run, .target = peer_number_, .sequence = sequence, .cycles = now}, next_flow(lane));
+      }
       ++arrivals_.counts.sent;
       offer_transmit(lane, id, at);
     }
@@ -135,7 +148,22 @@ class Vnic {
   // Takes what has arrived and offers the buffers again; latencies in cycles go to `latency`. How many buffers came.
   std::size_t receive(Histogram& latency) noexcept {
     std::size_t count = 0;
-    for (Lane& lane : lanes_) count += receive(lane, latency);
+    for (Lane& lane : lanes_) {
+      count += receive(lane, [&](const std::uint8_t* data, std::size_t size, std::uint32_t now) {
+        lane.judge.take(data, size, now, latency, arrivals_);
+      });
+    }
+    return count;
+  }
+  // The same, but take(bytes of the frame) judges. The frames fit into one buffer each.
+  template <typename Take>
+  std::size_t receive_each(Take&& take) noexcept {
+    std::size_t count = 0;
+    for (Lane& lane : lanes_) {
+      count += receive(lane, [&](const std::uint8_t* data, std::size_t size, std::uint32_t) {
+        take(std::span(data, size).subspan(std::min(size, net_header_bytes)));
+      });
+    }
     return count;
   }
 
@@ -192,7 +220,8 @@ class Vnic {
     }
   }
 
-  std::size_t receive(Lane& lane, Histogram& latency) noexcept {
+  template <typename Take>
+  std::size_t receive(Lane& lane, Take&& take) noexcept {
     std::array<Used, receive_batch> batch;
     std::size_t count = 0;
     // All are asked for before the first is looked at: the lines are in another core's cache.
@@ -202,8 +231,7 @@ class Vnic {
     if (count == 0) return 0;
     const auto now = static_cast<std::uint32_t>(tsc());
     for (const Used& used : std::span(batch).first(count)) {
-      lane.judge.take(receive_buffer(lane, used.id), std::min<std::size_t>(used.written, shape_.receive_bytes), now,
-                      latency, arrivals_);
+      take(receive_buffer(lane, used.id), std::min<std::size_t>(used.written, shape_.receive_bytes), now);
       offer_receive(lane, used.id);
     }
     if (lane.receive.publish()) kick(2 * std::size_t{lane.number});
