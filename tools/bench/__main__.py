@@ -15,7 +15,7 @@ from lab.image import REPOSITORY
 from lab.lab import Lab
 from lab.proc import LabError
 
-from . import candidates, machine, measure, report, rows, tcp, uplinks
+from . import buffers, buffers_report, candidates, machine, measure, report, rows, tcp, uplinks
 
 EQUAL_SHARE = 0.5  # of what the slowest candidate takes at full load: what all are offered then
 CALIBRATE_S = 0.4
@@ -281,29 +281,44 @@ def measure_all(arguments):
         return bench.save()
 
 
+def show(made, results_file, docs, mark):
+    """Prints a report and, if `docs`, puts it into docs/performance.md."""
+    text = made.text()
+    say("\n" + report.plain(text))
+    say(f"\nresults: {results_file}")
+    if docs:
+        charts = made.charts(os.path.join(REPOSITORY, "docs", "performance"))
+        pictures = "\n\n".join(f"![{title}](performance/{file})" for file, title in charts.items())
+        report.put_into(os.path.join(REPOSITORY, "docs", "performance.md"), f"{text}\n\n{pictures}", mark)
+        say("docs/performance.md and its charts are written")
+
+
+def main_buffers(words):
+    """1 if something was seen that must not be."""
+    arguments = buffers.parse(words)
+    results = measure.load(arguments.earlier) if arguments.earlier else buffers.measure_all(arguments, NAME)
+    made = buffers_report.BuffersReport(results)
+    show(made, arguments.earlier or arguments.json, arguments.docs, "bench buffers")
+    return 1 if made.problems() else 0
+
+
+def main_rows(words):
+    arguments = parse(words)
+    results = measure.load(arguments.earlier) if arguments.earlier else measure_all(arguments)
+    show(report.Report(results), arguments.earlier or arguments.json, arguments.docs, report.MARK)
+    return 0
+
+
 def main():
-    arguments = parse(sys.argv[1:])
+    words = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that huge pages and lab go in this case, too
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # six descriptors a vnic, at both ends
     try:
-        if arguments.earlier:
-            results = measure.load(arguments.earlier)
-        else:
-            results = measure_all(arguments)
-        made = report.Report(results)
-        text = made.text()
-        say("\n" + report.plain(text))
-        say(f"\nresults: {arguments.earlier or arguments.json}")
-        if arguments.docs:
-            charts = made.charts(os.path.join(REPOSITORY, "docs", "performance"))
-            pictures = "\n\n".join(f"![{title}](performance/{file})" for file, title in charts.items())
-            report.put_into(os.path.join(REPOSITORY, "docs", "performance.md"), f"{text}\n\n{pictures}")
-            say("docs/performance.md and its charts are written")
+        return main_buffers(words[1:]) if words[:1] == ["buffers"] else main_rows(words)
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

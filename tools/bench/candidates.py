@@ -86,6 +86,11 @@ class Candidate:
         """Since it started."""
         raise NotImplementedError
 
+    def counts(self, number):
+        """What it says of frames for vnic `number` since it started: {"delivered": frames, "dropped": {reason: frames},
+        "waiting": frames}."""
+        raise NotImplementedError
+
     def process(self):
         """The process that moves frames."""
         raise NotImplementedError
@@ -145,6 +150,11 @@ class Patchbay(Candidate):
 
     def busy_cycles(self):
         return sum(worker["busy_cycles"] for worker in self.daemon.json("worker", "list"))
+
+    def counts(self, number):
+        shown = self.daemon.json("vnic", "show", f"v{number}")
+        return {"delivered": shown["counters"]["to_guest"]["frames"], "dropped": shown["counters"]["drops"],
+                "waiting": shown["buffer"]["frames"]}
 
     def process(self):
         return self.daemon.process
@@ -223,6 +233,13 @@ class OvsDpdk(Candidate):
 
     def busy_cycles(self):
         return self.processing_cycles(main_thread=False)
+
+    def counts(self, number):
+        text = self.ovs.appctl("dpctl/show", "--statistics").stdout
+        found = re.search(rf"port \d+: v{number} .*?TX packets:(\d+) errors:\S+ dropped:(\d+)", text, re.DOTALL)
+        if not found:
+            raise LabError(f"Open vSwitch has no statistics of v{number}")
+        return {"delivered": int(found[1]), "dropped": {"dropped": int(found[2])}, "waiting": 0}
 
     def processing_cycles(self, main_thread):
         text = self.ovs.appctl("dpif-netdev/pmd-stats-show").stdout

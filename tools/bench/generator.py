@@ -24,12 +24,14 @@ def mac_of(number):
 class Generator:
     """start(), attached(), then link(), run() and so on; end() at last."""
 
-    def __init__(self, netns, directory, sockets, role="connect", cpu=None, **shape):
-        """`sockets`: one a vnic, in pairs that send to each other; `shape`: layout, ring_entries, receive_bytes,
-        frame_bytes_max, huge_pages, mirror and so on as in tests/performance/main.cpp."""
+    def __init__(self, netns, directory, sockets, role="connect", cpu=None, name="loadgen", first=0, **shape):
+        """`sockets`: one a vnic, in pairs that send to each other; `name`: tells it from others in the same directory;
+        `first`: number of its first vnic; `shape`: layout, ring_entries, receive_bytes, frame_bytes_max, huge_pages,
+        mirror, peer and so on as in tests/performance/config.h."""
         self._netns = netns
-        self._config = os.path.join(directory, "loadgen.json")
-        vnics = [{"socket": socket, "mac": mac_of(number)} for number, socket in enumerate(sockets)]
+        self._name = name
+        self._config = os.path.join(directory, f"{name}.json")
+        vnics = [{"socket": socket, "mac": mac_of(number)} for number, socket in enumerate(sockets, first)]
         config = {"vnics": vnics, "role": role, **shape}
         if cpu is not None:
             config["cpu"] = cpu
@@ -41,40 +43,41 @@ class Generator:
 
     def start(self):
         """Its process; where it listens, it does so when this returns."""
-        log = os.path.join(os.path.dirname(self._config), "loadgen.log")
+        log = os.path.join(os.path.dirname(self._config), f"{self._name}.log")
         with open(log, "wb"):
             pass
-        self._process = self._netns.start("loadgen", program(), self._config, stdin=subprocess.PIPE)
+        self._process = self._netns.start(self._name, program(), self._config, stdin=subprocess.PIPE)
         self._answers = open(log, encoding="utf-8")  # noqa: SIM115 - closed by end()
         with open(self._config, encoding="utf-8") as file:
             if json.load(file)["role"] == "listen":
-                self._answer("listening", 30.0)
+                self.answer("listening", 30.0)
         return self
 
     def attached(self, limit_s=60.0):
         """Waits until all vnics have a back-end: {"attached", "features", "tsc_mhz"}."""
-        return self._answer("attached", limit_s)
+        return self.answer("attached", limit_s)
 
-    def _answer(self, what, limit_s):
+    def answer(self, what, limit_s):
+        """Of the command of that name, when it comes; commands to several are given by tell() before."""
         def line():
             self._line += self._answers.readline()
             if self._line.endswith("\n"):
                 return True
             self._process.check()
             return False
-        wait_until(line, f"the load generator ({what})", limit_s, every_s=0.01)
+        wait_until(line, f"the load generator {self._name} ({what})", limit_s, every_s=0.01)
         answer, self._line = json.loads(self._line), ""
         if "error" in answer:
             raise LabError(f"load generator: {answer['error']}")
         return answer
 
-    def _say(self, name, values):
+    def tell(self, name, values):
         self._process.popen.stdin.write(json.dumps({name: values}).encode() + b"\n")
         self._process.popen.stdin.flush()
 
     def command(self, name, wait_s=60.0, **values):
-        self._say(name, values)
-        return self._answer(name, wait_s)
+        self.tell(name, values)
+        return self.answer(name, wait_s)
 
     @property
     def pid(self):
@@ -92,7 +95,7 @@ class Generator:
 
     def endure(self, **values):
         """Starts a run, keys as of run(), over which the switch may die and come back; it goes on until enough()."""
-        self._say("endure", values)
+        self.tell("endure", values)
 
     def enough(self, limit_s=60.0):
         """What became of endure(), as in tests/performance/main.cpp."""

@@ -9,7 +9,7 @@ import statistics
 
 from .tcp import PATHS
 
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+MARK = "bench"  # <!-- bench: begin --> … <!-- bench: end --> in a page
 
 
 def median(values):
@@ -35,6 +35,13 @@ def _frames_per_s(value):
 def table(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def machine_line(results):
+    facts = results["machine"]
+    return (f"{facts['cpu']}, {facts['cpus']} CPUs{' of a virtual machine' if facts['virtual'] else ''}, "
+            f"{facts['memory_mb'] // 1024} GB, Linux {facts['kernel']}, {facts['system']}; {results['started']}, "
+            f"{results['rounds']} rounds, load average at the start {results['load_average']:.1f}")
 
 
 # The tables of frames: {key in the results: (heading of the first column, the candidate that others are set against)}.
@@ -63,11 +70,7 @@ class Report:
         return "\n\n".join(part for part in parts if part)
 
     def machine(self):
-        facts = self.results["machine"]
-        lines = [f"{facts['cpu']}, {facts['cpus']} CPUs{' of a virtual machine' if facts['virtual'] else ''}, "
-                 f"{facts['memory_mb'] // 1024} GB, Linux {facts['kernel']}, {facts['system']}; "
-                 f"{self.results['started']}, {self.results['rounds']} rounds, load average at the start "
-                 f"{self.results['load_average']:.1f}. Threads waited {self.results['waited_median'] * 100:.0f} % of "
+        lines = [f"{machine_line(self.results)}. Threads waited {self.results['waited_median'] * 100:.0f} % of "
                  "their time for a CPU that others had (median)."]
         lines += [f"- {facts['title']}: {facts['version']}; {facts['configuration']}"
                   for facts in self.results["candidates"].values()]
@@ -307,11 +310,12 @@ class Report:
         return figure
 
 
-def put_into(path, text):
+def put_into(path, text, mark=MARK):
     """Replaces what stands between the two marks in the file."""
     with open(path, encoding="utf-8") as file:
         page = file.read()
-    begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    first, last = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    begin, end = page.index(first) + len(first), page.index(last)
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"{page[:begin]}\n\n{text}\n\n{page[end:]}")
 
