@@ -130,6 +130,21 @@ def test_a_pause_of_10_ms_loses_nothing_if_the_buffer_holds_rate_times_pause(lan
     lan.receive(range(ENTRIES + come - lost), 1514)
 
 
+def test_1m_holds_the_655_frames_that_it_holds_at_hyper_v(host):
+    """There it is 655 buffers of 1600 bytes. Here bytes are counted, so it is as many of that size, and more of any other."""
+    lan = Lan(host, ["--private", "--mtu", "1586"])
+    try:
+        lan.add("sender")
+        lan.add("still", entries=ENTRIES)
+        lan.send(range(ENTRIES + 655), 1600)
+        assert lan.drops() == {} and lan.buffer()["frames"] == 655
+        lan.send(range(ENTRIES + 655, ENTRIES + 658), 1600)
+        assert lan.drops() == {"buffer_full": 3}
+        lan.receive(range(ENTRIES + 655), 1600)
+    finally:
+        lan.close()
+
+
 def test_without_a_word_it_is_1m(lan):
     shown = lan.buffer()
     assert (shown["size"], shown["size_from"], shown["limit_bytes"]) == ("1M", "built_in", MB)

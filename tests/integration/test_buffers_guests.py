@@ -3,6 +3,7 @@ numbers (tools/lab/guest_numbers.c); who sends is a scripted front-end, which wa
 
 import os
 import signal
+import threading
 
 import pytest
 from front_end import FrontEnd
@@ -13,6 +14,7 @@ from lab.proc import wait_until
 GUEST_MAC, SENDER_MAC = "02:00:00:00:0c:01", "02:00:00:00:0c:02"
 COUNT = 10000  # of 62 bytes: with 1M all that a ring of 1024 does not hold, and more than 256K
 SIZE = 62
+RING = 1024
 
 
 class Lan:
@@ -55,9 +57,9 @@ class Lan:
     def to_guest(self):
         return self.show()["counters"]["to_guest"]["frames"]
 
-    def send(self, numbers):
+    def send(self, numbers, size=SIZE):
         """All are taken and counted when it returns."""
-        self.sender.send_all(frame(GUEST_MAC, SENDER_MAC, number, SIZE) for number in numbers)
+        self.sender.send_all(frame(GUEST_MAC, SENDER_MAC, number, size) for number in numbers)
         self.check_balance()
 
     def check_balance(self):
@@ -142,6 +144,67 @@ def test_a_guest_without_cpu_loses_nothing_that_its_buffer_holds(lan):
     shown = lan.show()
     assert shown["state"] == "connected" and shown["buffer"]["stalls"]["count"] > stalls
     assert shown["buffer"]["advice"] is None
+
+
+@pytest.mark.parametrize("setting, limit", [("1M", 1 << 20), ("2M", 2 << 20), ("4M", 4 << 20)])
+@pytest.mark.parametrize("rate", [65_500, 131_000, 262_000])
+def test_a_guest_that_is_paused_for_10_ms_loses_what_exceeds_ring_and_buffer(lan, rate, setting, limit):
+    """Full frames, as many as come in 10 ms at that rate; how long it takes to send them does not matter."""
+    size, come = 1514, rate // 100
+    kept = limit // size
+    lan.host.daemon.do("vnic", "set", "web", "--buffer", setting)
+    lan.vm.monitor("stop")
+    lan.send(range(come), size)
+    lost, waiting = lan.drops().get("buffer_full", 0), lan.show()["buffer"]["frames"]
+    assert lan.drops() == ({"buffer_full": lost} if lost else {})
+    in_ring = come - lost - waiting
+    assert in_ring <= RING and lost == max(0, come - in_ring - kept), (in_ring, waiting)
+    if come <= kept:
+        assert lost == 0
+    elif come > kept + RING:
+        assert lost > 0
+    lan.vm.monitor("cont")
+    lan.wait_empty()
+    lan.send(range(come, come + 1))
+    facts = lan.wait_next(come + 1)
+    assert facts["gaps"] == ([f"{come - lost}-{come - 1}"] if lost else []), "the rest came in order"
+    assert facts["skipped"] == lost and lan.drops() == ({"buffer_full": lost} if lost else {})
+
+
+def test_a_change_of_size_costs_a_guest_neither_a_frame_nor_its_connection(lan):
+    """Again and again while frames come for a guest that has CPU, and for one that has none for a moment. What waits is
+    never more than the smallest size holds."""
+    sizes = ("4M", "auto", "256K", "1M", "auto:2M", "default")
+    identity = "cat /proc/sys/kernel/random/boot_id /sys/class/net/eth0/carrier_changes"
+    before = lan.vm.run(identity)[1]
+    ended, problems, changes = threading.Event(), [], [0]
+
+    def change():
+        while not ended.is_set() and not problems:
+            done = lan.host.cli("vnic", "set", "web", "--buffer", sizes[changes[0] % len(sizes)])
+            if done.returncode != 0:
+                problems.append(done.stderr)
+            changes[0] += 1
+    thread = threading.Thread(target=change)
+    thread.start()
+    sent = rounds = 0
+    try:
+        while rounds < 10 or changes[0] < 60:
+            if rounds % 2:
+                lan.freeze()
+            lan.sender.send_all(frame(GUEST_MAC, SENDER_MAC, number, SIZE) for number in range(sent, sent + 3000))
+            sent += 3000
+            lan.thaw()
+            wait_until(lambda: lan.show()["buffer"]["frames"] == 0, "the guest to take what waits", 60.0)
+            rounds += 1
+            assert thread.is_alive() and rounds < 1000, problems
+    finally:
+        ended.set()
+        thread.join(60.0)
+    lan.check_balance()
+    facts = lan.wait_next(sent)
+    assert facts["skipped"] == 0 and lan.drops() == {} and not problems, facts
+    assert lan.show()["state"] == "connected" and lan.vm.run(identity)[1] == before, "another boot, or the carrier went"
 
 
 def test_what_comes_while_a_guest_is_paused_waits_and_comes_first(lan):
