@@ -176,7 +176,7 @@ def test_a_change_of_size_costs_a_guest_neither_a_frame_nor_its_connection(lan):
     never more than the smallest size holds."""
     sizes = ("4M", "auto", "256K", "1M", "auto:2M", "default")
     identity = "cat /proc/sys/kernel/random/boot_id /sys/class/net/eth0/carrier_changes"
-    before = lan.vm.run(identity)[1]
+    before, stalls = lan.vm.run(identity)[1], lan.show()["buffer"]["stalls"]["count"]
     ended, problems, changes = threading.Event(), [], [0]
 
     def change():
@@ -205,6 +205,7 @@ def test_a_change_of_size_costs_a_guest_neither_a_frame_nor_its_connection(lan):
     facts = lan.wait_next(sent)
     assert facts["skipped"] == 0 and lan.drops() == {} and not problems, facts
     assert lan.show()["state"] == "connected" and lan.vm.run(identity)[1] == before, "another boot, or the carrier went"
+    assert lan.show()["buffer"]["stalls"]["count"] - stalls >= 5, "each time that it had no CPU frames waited"
 
 
 def test_what_comes_while_a_guest_is_paused_waits_and_comes_first(lan):

@@ -15,7 +15,8 @@ from . import candidates, isolation, machine, measure, stalled_guests, stalls, v
 STALLS_MS = (1, 2, 5, 10, 20, 50, 100)
 RATES = (10_000, 65_500, 131_000, 260_000)  # frames a second
 SIZES = (64, 600, 1500)
-SETTINGS = ("0", "1M", "2M", "4M", "auto")  # of Patchbay's buffers
+MB = 1 << 20
+SETTINGS = {"0": 0, "1M": MB, "2M": 2 * MB, "4M": 4 * MB, "auto": 16 * MB}  # of Patchbay's buffers: bytes that they hold
 GUEST_RATE = 10_000
 QUICK = {"stalls_ms": (1, 10, 100), "sizes": (64, 1500)}
 PARTS = ("stalls", "guests", "isolation")
@@ -79,9 +80,9 @@ class Bench:
         if candidate.name != "patchbay":
             yield candidate.name, None
             return
-        for setting in SETTINGS:
+        for setting, limit_bytes in SETTINGS.items():
             candidate.daemon.do("vnic", "set", "v1", "--buffer", setting)
-            yield setting, candidate.daemon.json("vnic", "show", "v1")["buffer"]["limit_bytes"]
+            yield setting, limit_bytes
 
     def cases(self):
         """(frame bytes, stall in ms)"""
@@ -132,7 +133,7 @@ class Bench:
         facts = isolation.run(self.lab, candidate, self.generator_cpu, self.arguments.rounds, self.arguments.stall_s)
         facts.update(stall_s=self.arguments.stall_s, wrong=[])
         if candidate.name == "patchbay":
-            facts["wrong"] = verdicts.judge_return(facts["flood"], facts["dropped"], isolation.room(1 << 20))
+            facts["wrong"] = verdicts.judge_return(facts["flood"], facts["dropped"], isolation.room(MB))
         self.results["isolation"][candidate.name] = facts
 
 
@@ -140,7 +141,7 @@ def parse(words):
     parser = argparse.ArgumentParser(
         prog="bench buffers", description="Stops receivers while frames come for them, and counts what they lose.")
     parser.add_argument("--quick", action="store_true", help="fewer stalls, each once, in less than 3 minutes")
-    parser.add_argument("--repeats", type=int, help="of each stall; default 2, with --quick 1")
+    parser.add_argument("--repeats", type=int, help="of each stall; default 3, with --quick 1")
     parser.add_argument("--rounds", type=int, help="of isolation; default 2")
     parser.add_argument("--stall-s", type=float, help="how long the guest of isolation stands still; default 60, with --quick 5")
     parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
@@ -157,7 +158,7 @@ def parse(words):
             parser.error(f"--{option}: {', '.join(unknown)}: give names of {', '.join(known)}")
         setattr(arguments, option, [name for name in known if name in given])
     if arguments.repeats is None:
-        arguments.repeats = 1 if arguments.quick else 2
+        arguments.repeats = 1 if arguments.quick else 3
     if arguments.rounds is None:
         arguments.rounds = 2
     if arguments.stall_s is None:

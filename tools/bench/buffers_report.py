@@ -145,7 +145,8 @@ class BuffersReport:
         for size, line in zip(sizes, grid):
             for column, axes in zip(columns, line):
                 shares = [[_share_lost(stalls, column, size, rate, stall_ms) for stall_ms in times] for rate in rates]
-                image = axes.imshow(shares, cmap="YlOrRd", vmin=0, vmax=100, aspect="auto", origin="lower")
+                image = axes.imshow([[share or float("nan") for share in row] for row in shares], cmap="YlOrRd", vmin=0,
+                                    vmax=100, aspect="auto", origin="lower")  # where nothing was lost it is white
                 for y, row in enumerate(shares):
                     for x, share in enumerate(row):
                         axes.text(x, y, _short(share), ha="center", va="center", fontsize=7,
