@@ -100,7 +100,7 @@ def results():
                        for name, title in (("patchbay", "Patchbay"), ("ovs", "Open vSwitch"))},
         "stalls": [stall(column="0"), stall(column="0", stall_ms=1, **nothing_lost), stall(**nothing_lost),
                    stall(column="ovs", expected=None)],
-        "guests": {"accelerator": "tcg", "rate": 10_000, "stalls": [stall(lost_in_guest=0)]},
+        "guests": {"accelerator": "tcg", "qemu": "QEMU 1", "rate": 10_000, "stalls": [stall(lost_in_guest=0)]},
         "isolation": {"patchbay": {"stall_s": 5.0, "runs": [phase(1e6, 20_000), phase(3e6, 10_000)], "wrong": [],
                                    "stands_still": [phase(1.9e6, 30_000), phase(2e6, 30_000)],
                                    "flood": {"returns": [17408, 17408], "steps_back": 0}}}}
@@ -111,10 +111,10 @@ def test_the_text_has_each_table(results):
     text = report.text()
     assert "| frames | frames/s | buffer 0 | buffer 1M | Open vSwitch |" in text
     assert "| 64 B | 10,000 | 1 ms | 10 ms | – |" in text
-    assert "| buffer 0 | 2 | 2,600 | 100 | 0 | 0 |" in text
+    assert "| buffer 0 | 2 | 2,600 | 100 | 100 | 0 | 0 |" in text
     assert "of 4 stalls, 2 left room for every frame, 2 did not, and in 0 the counts" in text and "to the frame" in text
     assert "**0.97**" in text and "**2.00**" in text and "17,408, 17,408" in text
-    assert "QEMU guests** (tcg)" in text and "Not run" not in text
+    assert "QEMU guests** (QEMU 1, tcg)" in text and "Not run" not in text
     assert report.problems() == []
 
 

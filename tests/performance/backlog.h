@@ -1,10 +1,10 @@
 // How many frames wait between a sender and a receiver in two processes: bounds that hold whatever the scheduler does.
 //
-// Theory  The receiver writes how far it is into memory that both have, before it offers buffers again (`taking`) and after
-//         that (`taken`). The switch is done with `done` of `sent` frames. All counts are of one row of numbers. So what
-//         the switch had to keep, or has dropped, is at least done - taking, and what it had room to find for is at most
-//         sent - taken. A receiver with room for C frames before it must have lost some where the first is above C, and
-//         must have lost none where the second never was.
+// Theory  The receiver writes how far it is into memory that both have, before it offers buffers again (`taking`) and
+//         after that (`taken`). The switch is done with `done` of `sent` frames. All counts are of one row of numbers. So
+//         what the switch had to keep, or has dropped, is at least done - taking, and what it had to find room for is at
+//         most sent - taken. Where C frames have room, some must be lost if the first is above C, and none may be lost if
+//         the second never was.
 // Threads Receiver writes, sender reads.
 #pragma once
 #include <algorithm>

@@ -25,7 +25,7 @@ struct Config {
   VnicShape shape;
 };
 
-// Also moves the calling thread to the "cpu" of the file. Errors: std::exception, naming the file or what is wrong in it.
+// Also moves the calling thread to the "cpu" of the file. Errors: std::exception, naming what is wrong.
 [[nodiscard]] Config read_config(const char* path);
 
 }  // namespace patchbay::bench

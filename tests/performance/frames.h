@@ -61,7 +61,7 @@ static_assert(udp_stamp_offset + stamp_bytes <= frame_bytes_min);
 [[nodiscard]] bool has_pseudo_checksum(const std::uint8_t* frame, std::size_t size) noexcept;
 inline constexpr std::size_t piece_checksum_offset = 50;
 
-// Frames with nothing but a number, as tools/lab/guest_numbers.c sends and counts them inside a guest: any size from 62.
+// Frames with nothing but a number, as tools/lab/guest_numbers.c counts them inside a guest: any size from 62.
 [[nodiscard]] std::vector<std::uint8_t> make_numbered_frame(MacAddr source, MacAddr destination, std::size_t size);
 inline constexpr std::uint16_t numbered_ether_type = 0x88B5;  // IEEE 802, local experiments
 inline constexpr std::size_t number_offset = 14;

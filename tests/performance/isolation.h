@@ -1,9 +1,9 @@
 // A guest that stands still under the full load of three senders, beside two others that talk: the four vnics of that.
 //
-// Theory  turn() is a part of a round of the traffic of the others (traffic.h): the senders send numbered frames to the one,
-//         as many as the switch takes, or at a rate; it takes what has come, unless it stands still. To the switch a guest
-//         without a CPU is just this: rings that nobody touches. The numbers go on over stops, so what the first frames
-//         after one are can be told.
+// Theory  turn() is a part of a round of the traffic of the others (traffic.h): the senders send numbered frames to the
+//         one, as many as the switch takes, or at a rate; it takes what has come, unless it stands still. To the switch a
+//         guest without a CPU is just this: rings that nobody touches. The numbers go on over stops, so what the first
+//         frames after one are can be told.
 // Limits  Frames of one size. Order is judged for each sender.
 // Threads One.
 #pragma once
@@ -47,7 +47,8 @@ class Isolation {
     receiver().send(1);  // the switch learns where it is
   }
 
-  // From here on the receiver stands still, or takes what comes. `rate`: frames a second of each sender, 0 for as many as go.
+  // From here on the receiver stands still, or takes what comes. `rate`: frames a second of each sender; 0: as many as
+  // the switch takes.
   void begin(bool stands_still, double rate) {
     if (stands_still_ && !stands_still) {
       counts_.before_gap = 0;

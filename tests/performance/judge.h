@@ -31,7 +31,7 @@ struct RunFrames {
   std::uint32_t flows = 1;
   std::uint32_t macs = 0;    // addresses behind a vnic, which its frames come from and its peer's go to; 0: its own
   bool check_bytes = false;  // compares every byte of received frames, not only the stamp
-  // Frames with nothing but a number (make_numbered_frame()), from this one on; they have a judge of their own, numbers.h.
+  // Frames with nothing but a number, from this one on (make_numbered_frame()); numbers.h judges those.
   std::optional<std::uint32_t> first_number = std::nullopt;
 };
 

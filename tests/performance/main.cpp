@@ -16,9 +16,10 @@
 //         frames to come back with their addresses exchanged, instead of sending to a peer.
 //         With "isolation": true, the last four vnics are three senders and a receiver (isolation.h), beside the pairs:
 //           {"isolate": {the keys of "run"; "frame_bytes" is of all, "flood_rate", "stands_still"}}
-//                                                    a run of the pairs, while the three send to a receiver that stands still
-//           {"settle": {"quiet_s"}}                  until the switch has given everything back; what came and what not
-//         With "peer": "02:…", the address of a vnic of another process, the file has one vnic: one_way.h has its commands.
+//                                                    a run of the pairs, while the three send to a receiver that stands
+//                                                    still or does not
+//           {"settle": {"quiet_s"}}                  until the switch has given everything back; what came of it
+//         With "peer": "02:…", the address of a vnic of another process, the file has one vnic; commands: one_way.h.
 //         It ends with its standard input.
 // Errors  One line {"error": "…"}, and exit status 1. Exceptions carry it there: this program is not the data path.
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// One end of a stream of numbered frames: a sender, or a receiver that somebody may stop (SIGSTOP) while it receives. The
+// One end of a stream of numbered frames: a sender, or a receiver that the sender stops (SIGSTOP) while it receives. The
 // two are processes of their own, for a process that stands still sends nothing either.
 //
 // Theory  Commands, as in main.cpp:
@@ -13,10 +13,9 @@
 // Limits  Frames that fit into one receive buffer. What is due and finds no room in the ring is sent later, not skipped.
 // Threads One.
 #pragma once
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -36,7 +35,7 @@
 
 namespace patchbay::bench {
 
-// A process that stands still, until this ends or is asked to end it.
+// A process stands still as long as this lives.
 class Stopped {
  public:
   // Errors: std::system_error.

@@ -8,7 +8,7 @@ import time
 from lab.daemon import build_dir
 from lab.guest import accelerator
 from lab.lab import Lab
-from lab.proc import LabError
+from lab.proc import LabError, run
 
 from . import candidates, isolation, machine, measure, stalled_guests, stalls, verdicts
 
@@ -110,6 +110,7 @@ class Bench:
     def guests(self, candidate):
         facts = self.results["guests"]
         facts.setdefault("accelerator", accelerator())
+        facts.setdefault("qemu", run("qemu-system-x86_64", "--version").stdout.splitlines()[0])
         facts.setdefault("stalls", [])
         with stalled_guests.attached(self.lab, candidate, self.generator_cpu) as stream:
             if "rate" not in facts:  # the first sets the pace of all
@@ -143,7 +144,8 @@ def parse(words):
     parser.add_argument("--quick", action="store_true", help="fewer stalls, each once, in less than 3 minutes")
     parser.add_argument("--repeats", type=int, help="of each stall; default 3, with --quick 1")
     parser.add_argument("--rounds", type=int, help="of isolation; default 2")
-    parser.add_argument("--stall-s", type=float, help="how long the guest of isolation stands still; default 60, with --quick 5")
+    parser.add_argument("--stall-s", type=float,
+                        help="how long the guest of isolation stands still; default 60, with --quick 5")
     parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
                         help=f"of {', '.join(COMPARED)}, separated by commas; default all")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)}; default all")

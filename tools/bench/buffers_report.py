@@ -35,7 +35,7 @@ class BuffersReport:
         return "\n\n".join(part for part in parts if part)
 
     def machine(self):
-        lines = [machine_line(self.results) + "."]
+        lines = [f"{machine_line(self.results)}, each stall {self.results['repeats']} times."]
         lines += [f"- {facts['title']}: {facts['version']}; {facts['configuration']}"
                   for facts in self.results["candidates"].values()]
         return "\n".join(lines)
@@ -84,12 +84,14 @@ class BuffersReport:
             some = [stall for stall in stalls if stall["column"] == column]
             sums = [sum(stall[what] for stall in some) for what in ("sent", "lost", "reordered", "repeated")]
             stood = [stall for stall in some if stall["stall_ms"]]
+            dropped = sum(frames for stall in some for frames in stall["dropped"].values())
             beyond = [stall["gap_ms"] - stall["stood_still_ms"] for stall in stood]
             held = [stall["offered_in_stall"] / (stall["rate"] * stall["stood_still_ms"] / 1000) for stall in stood]
+            sums.insert(2, dropped)
             rows.append([self.title(column), str(len(some)), *(f"{value:,}" for value in sums), spread(beyond, digits=1),
                          spread(held, digits=2)])
-        return table(["receiver", "stalls", "frames sent", "lost", "out of order", "twice", "beyond the stall, ms",
-                      "sent meanwhile"], rows)
+        return table(["receiver", "stalls", "frames sent", "lost", "dropped, says the switch", "out of order", "twice",
+                      "beyond the stall, ms", "sent meanwhile"], rows)
 
     def guests(self):
         facts = self.results["guests"]
@@ -97,7 +99,7 @@ class BuffersReport:
             return ""
         lost = sum(stall["lost_in_guest"] for stall in facts["stalls"])
         return "\n\n".join([
-            f"**QEMU guests** ({facts['accelerator']}) that are stopped. 0 ms: nothing was lost in a second in which it was not "
+            f"**QEMU guests** ({facts['qemu']}, {facts['accelerator']}) that are stopped. 0 ms: nothing was lost in a second in which it was not "
             "stopped; a dash: even then something was, for an emulated guest stands still by itself, too."
             + (f" {lost:,} frames were lost inside guests, and count for nobody." if lost else ""),
             self._longest(facts["stalls"]), self._sums(facts["stalls"])])

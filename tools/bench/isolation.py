@@ -20,8 +20,8 @@ EQUAL_SHARE = 0.5
 
 
 def run(lab, candidate, cpu, rounds, stall_s):
-    """{"stands_still": [{"full", "equal"}], "runs": [the same], "flood": counts at the end, "dropped": {reason: frames},
-    "stood_still_s": seconds each time}. It stands still for `stall_s`, and is measured as long for a sixth of that between."""
+    """{"stands_still": [{"full", "equal"}], "runs": [the same], "flood": counts at the end, "delivered", "dropped"}. It stands
+    still for `stall_s` at a time, and runs for a third of that in between."""
     facts = {"stands_still": [], "runs": []}
     with measure.attached(lab, candidate, SETUP, cpu) as bed:
         before = candidate.counts(RECEIVER)
