@@ -103,7 +103,7 @@ def results():
         "guests": {"accelerator": "tcg", "qemu": "QEMU 1", "rate": 10_000, "stalls": [stall(lost_in_guest=0)]},
         "isolation": {"patchbay": {"stall_s": 5.0, "runs": [phase(1e6, 20_000), phase(3e6, 10_000)], "wrong": [],
                                    "stands_still": [phase(1.9e6, 30_000), phase(2e6, 30_000)],
-                                   "flood": {"returns": [17408, 17408], "steps_back": 0}}}}
+                                   "flood": {"returns": [17408, 17408], "steps_back": 0, "sent": 9, "received": 8}}}}
 
 
 def test_the_text_has_each_table(results):
@@ -113,6 +113,7 @@ def test_the_text_has_each_table(results):
     assert "| 64 B | 10,000 | 1 ms | 10 ms | – |" in text
     assert "| buffer 0 | 2 | 2,600 | 100 | 100 | 0 | 0 |" in text
     assert "of 4 stalls, 2 left room for every frame, 2 did not, and in 0 the counts" in text and "to the frame" in text
+    assert "stood still 2 times under the load of three senders: of 9 frames 8 came" in text
     assert "**0.97**" in text and "**2.00**" in text and "17,408, 17,408" in text
     assert "QEMU guests** (QEMU 1, tcg)" in text and "Not run" not in text
     assert report.problems() == []

@@ -4,6 +4,7 @@ import os
 
 from .buffers import PEER, SETTINGS
 from .report import machine_line, median, spread, table
+from .verdicts import NONE, OPEN, SOME
 
 KEEP = 0.95  # of their throughput that others are to keep
 
@@ -44,16 +45,21 @@ class BuffersReport:
 
     def verdict(self):
         judged = [stall for stall in self.results["stalls"] + self.results["guests"].get("stalls", []) if stall["expected"]]
-        if not judged and not self.results["isolation"]:
+        flood = self.results["isolation"].get("patchbay", {}).get("flood")
+        if not judged and not flood:
             return ""
-        count = {kind: sum(stall["expected"] == kind for stall in judged) for kind in ("none", "some", "open")}
-        problems = self.problems()
-        text = (f"**Verdict on Patchbay**: of {len(judged)} stalls, {count['none']} left room for every frame, {count['some']} "
-                f"did not, and in {count['open']} the counts do not say which. ")
-        if not problems:
-            return text + ("Where there was room nothing was lost, where there was none something was, always in order, and "
-                           "Patchbay's counters equal what the ends saw, to the frame.")
-        return text + f"**{len(problems)} things are wrong**:\n\n" + "\n".join(f"- {line}" for line in problems)
+        text, problems = "**Verdict on Patchbay**: ", self.problems()
+        if judged:
+            none, some, either = (sum(stall["expected"] == kind for stall in judged) for kind in (NONE, SOME, OPEN))
+            text += (f"of {len(judged):,} stalls, {none:,} left room for every frame, {some:,} did not, and in {either:,} the "
+                     "counts do not say which. ")
+        if flood:
+            text += (f"A guest stood still {len(flood['returns'])} times under the load of three senders: of {flood['sent']:,} "
+                     f"frames {flood['received']:,} came. ")
+        if problems:
+            return text + f"**{len(problems)} things are wrong**:\n\n" + "\n".join(f"- {line}" for line in problems)
+        return text + ("Where there was room nothing was lost, where there was none something was, all came in order, and "
+                       "Patchbay's counters equal what the ends saw, to the frame.")
 
     def stalls(self):
         stalls = self.results["stalls"]
@@ -99,8 +105,8 @@ class BuffersReport:
             return ""
         lost = sum(stall["lost_in_guest"] for stall in facts["stalls"])
         return "\n\n".join([
-            f"**QEMU guests** ({facts['qemu']}, {facts['accelerator']}) that are stopped. 0 ms: nothing was lost in a second in which it was not "
-            "stopped; a dash: even then something was, for an emulated guest stands still by itself, too."
+            f"**QEMU guests** ({facts['qemu']}, {facts['accelerator']}) that are stopped. 0 ms: nothing was lost in a second "
+            "in which it was not stopped. A dash: even then something was, for an emulated guest stands still by itself, too."
             + (f" {lost:,} frames were lost inside guests, and count for nobody." if lost else ""),
             self._longest(facts["stalls"]), self._sums(facts["stalls"])])
 
