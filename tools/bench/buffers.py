@@ -114,7 +114,7 @@ class Bench:
         facts.setdefault("stalls", [])
         with stalled_guests.attached(self.lab, candidate, self.generator_cpu) as stream:
             if "rate" not in facts:  # the first sets the pace of all
-                facts["rate"] = stream.highest_rate(GUEST_RATE)
+                facts["rate"] = stream.highest_rate(GUEST_RATE, self.plan["sizes"])
             for column, limit_bytes in self.settings(candidate):
                 for frame_bytes in self.plan["sizes"]:
                     self.judge_guest(column, limit_bytes, stream.without_stall(frame_bytes, facts["rate"]))

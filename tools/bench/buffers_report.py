@@ -36,7 +36,8 @@ class BuffersReport:
         return "\n\n".join(part for part in parts if part)
 
     def machine(self):
-        lines = [f"{machine_line(self.results)}, each stall {self.results['repeats']} times."]
+        times = "once" if self.results["repeats"] == 1 else f"{self.results['repeats']} times"
+        lines = [f"{machine_line(self.results)}, each stall {times}."]
         lines += [f"- {facts['title']}: {facts['version']}; {facts['configuration']}"
                   for facts in self.results["candidates"].values()]
         return "\n".join(lines)

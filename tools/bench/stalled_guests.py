@@ -59,12 +59,12 @@ class GuestStream(Stream):
         """The same for a while in which it is not stopped."""
         return self.stall(frame_bytes, rate, 0, after_s=TRIED_S)
 
-    def highest_rate(self, wanted):
-        """`wanted`, halved until nothing is lost for a while in which it is not stopped."""
+    def highest_rate(self, wanted, sizes):
+        """`wanted`, halved until nothing is lost for a while in which it is not stopped, whatever the size of the frames."""
         rate = wanted
         while rate > 100:
-            tried = self.without_stall(64, rate)
-            if tried["lost"] + tried["lost_in_guest"] == 0:
+            tried = (self.without_stall(frame_bytes, rate) for frame_bytes in sizes)
+            if all(stall["lost"] + stall["lost_in_guest"] == 0 for stall in tried):
                 return rate
             rate /= 2
         raise LabError("the guest takes not even 100 frames a second")
