@@ -113,7 +113,9 @@ class Bench:
         facts.setdefault("qemu", run("qemu-system-x86_64", "--version").stdout.splitlines()[0])
         facts.setdefault("stalls", [])
         with stalled_guests.attached(self.lab, candidate, self.generator_cpu) as stream:
-            if "rate" not in facts:  # the first sets the pace of all
+            if "rate" not in facts:  # the first sets the pace of all, with the largest buffer that it has
+                for _ in self.settings(candidate):
+                    pass
                 facts["rate"] = stream.highest_rate(GUEST_RATE, self.plan["sizes"])
             for column, limit_bytes in self.settings(candidate):
                 for frame_bytes in self.plan["sizes"]:

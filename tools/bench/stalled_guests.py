@@ -81,9 +81,9 @@ def attached(lab, candidate, cpu):
         guest.start_vhost(sockets[1], listens=candidate.role == "listen")
         candidate.connect(PAIR)
         sender.attached()
-        machine.favour(candidate.process().pid)
-        machine.favour(sender.pid)
         guest.wait_ready()
+        for pid in (candidate.process().pid, sender.pid, guest.process.pid):
+            machine.favour(pid)
         guest.run("ip link set eth0 up")
         stream = GuestStream(candidate, sender, guest)
         stream.link()
