@@ -145,9 +145,9 @@ def parse(words):
         prog="bench buffers", description="Stops receivers while frames come for them, and counts what they lose.")
     parser.add_argument("--quick", action="store_true", help="fewer stalls, each once, in less than 3 minutes")
     parser.add_argument("--repeats", type=int, help="of each stall; default 3, with --quick 1")
-    parser.add_argument("--rounds", type=int, help="of isolation; default 2")
+    parser.add_argument("--rounds", type=int, help="of isolation; default 4")
     parser.add_argument("--stall-s", type=float,
-                        help="how long the guest of isolation stands still; default 60, with --quick 5")
+                        help="how long the guest of isolation stands still the first time; default 60, with --quick 5")
     parser.add_argument("--only", default=",".join(COMPARED), metavar="NAMES",
                         help=f"of {', '.join(COMPARED)}, separated by commas; default all")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)}; default all")
@@ -164,7 +164,7 @@ def parse(words):
     if arguments.repeats is None:
         arguments.repeats = 1 if arguments.quick else 3
     if arguments.rounds is None:
-        arguments.rounds = 2
+        arguments.rounds = 4
     if arguments.stall_s is None:
         arguments.stall_s = 5.0 if arguments.quick else 60.0
     if arguments.repeats < 1 or arguments.rounds < 1 or not 0.5 <= arguments.stall_s <= 600:

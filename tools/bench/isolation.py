@@ -21,16 +21,16 @@ EQUAL_SHARE = 0.5
 
 def run(lab, candidate, cpu, rounds, stall_s):
     """{"stands_still": [{"full", "equal"}], "runs": [the same], "flood": counts at the end, "delivered", "dropped"}. It stands
-    still for `stall_s` at a time, and runs for a third of that in between."""
+    still for `stall_s` the first time, later for a third of that, and runs for as long in between."""
     facts = {"stands_still": [], "runs": []}
     with measure.attached(lab, candidate, SETUP, cpu) as bed:
         before = candidate.counts(RECEIVER)
         pace = _phase(bed, False, stall_s / 6)["frames_per_s"]
         flood = bed.generator.command("settle", wait_s=60.0)
         returns = []
-        for _ in range(rounds):
+        for number in range(rounds):
             for stands_still in (True, False):
-                full = _phase(bed, stands_still, stall_s * (5 / 6 if stands_still else 1 / 6))
+                full = _phase(bed, stands_still, stall_s * (5 / 6 if stands_still and number == 0 else 1 / 6))
                 if not stands_still:
                     returns.append(full["flood"]["before_gap"])
                 equal = _phase(bed, stands_still, stall_s / 6, rate=pace * EQUAL_SHARE / 2, flood_rate=pace * EQUAL_SHARE / 6)
