@@ -15,7 +15,7 @@ from lab.image import REPOSITORY
 from lab.lab import Lab
 from lab.proc import LabError
 
-from . import buffers, buffers_report, candidates, machine, measure, report, rows, tcp, uplinks
+from . import buffers, buffers_report, candidates, machine, measure, report, rows, tcp, teams, teams_report, uplinks
 
 EQUAL_SHARE = 0.5  # of what the slowest candidate takes at full load: what all are offered then
 CALIBRATE_S = 0.4
@@ -302,6 +302,13 @@ def main_buffers(words):
     return 1 if made.problems() else 0
 
 
+def main_teams(words):
+    arguments = teams.parse(words)
+    results = measure.load(arguments.earlier) if arguments.earlier else teams.measure_all(arguments, NAME)
+    show(teams_report.TeamsReport(results), arguments.earlier or arguments.json, arguments.docs, "bench teams")
+    return 0
+
+
 def main_rows(words):
     arguments = parse(words)
     results = measure.load(arguments.earlier) if arguments.earlier else measure_all(arguments)
@@ -315,7 +322,8 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # six descriptors a vnic, at both ends
     try:
-        return main_buffers(words[1:]) if words[:1] == ["buffers"] else main_rows(words)
+        kinds = {"buffers": main_buffers, "teams": main_teams}
+        return kinds[words[0]](words[1:]) if words[:1] and words[0] in kinds else main_rows(words)
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
