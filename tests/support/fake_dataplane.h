@@ -57,6 +57,32 @@ class FakeDataplane final : public dataplane::Dataplane {
     }
     return open(line, nic);
   }
+  // Teams have no names here: "team#1", "team#2". What members they have now stands in `teams`.
+  std::map<std::string, dataplane::TeamConfig> teams;
+  std::map<std::string, dataplane::TeamPaths> team_paths;
+  PortId open_team() override {
+    const std::string name = fmt::format("team#{}", ++teams_opened_);
+    const auto port = open("open_team " + name, name);
+    teams[name] = {};
+    return *port;
+  }
+  // "set_team team#1: eth1 eth2"
+  void set_team(PortId team, const dataplane::TeamConfig& config, const dataplane::TeamPaths& paths) override {
+    std::string line = "set_team " + names_.at(team) + ":";
+    for (const auto& member : config.members) {
+      line += " " + names_.at(member.port);
+      if (is_in_layout(member.port)) calls.push_back("DEFECT: a switch has " + names_.at(member.port) + " too");
+    }
+    calls.push_back(line);
+    teams[names_.at(team)] = config;
+    team_paths[names_.at(team)] = paths;
+  }
+  void set_team_paths(PortId team, const dataplane::TeamPaths& paths) override { team_paths[names_.at(team)] = paths; }
+  [[nodiscard]] std::vector<std::string> members_of(const std::string& team) const {
+    std::vector<std::string> nics;
+    for (const auto& member : teams.at(team).members) nics.push_back(names_.at(member.port));
+    return nics;
+  }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));
   }
@@ -65,11 +91,11 @@ class FakeDataplane final : public dataplane::Dataplane {
   }
   void close_port(PortId port, bool remove_interface) override {
     calls.push_back(fmt::format("close {}{}", names_.at(port), remove_interface ? " remove" : ""));
-    for (const auto& on : layout.switches) {
-      bool is_used = on.uplink == port;
-      for (const auto& vnic : on.vnics) is_used = is_used || vnic.port == port;
-      if (is_used) calls.push_back("DEFECT: the layout still has " + names_.at(port));
+    if (is_in_layout(port)) calls.push_back("DEFECT: the layout still has " + names_.at(port));
+    if (const auto team = team_with(port); !team.empty()) {
+      calls.push_back("DEFECT: " + team + " still has " + names_.at(port));
     }
+    teams.erase(names_.at(port));
     port_faults.erase(names_.at(port));
     names_.erase(port);
   }
@@ -103,11 +129,15 @@ class FakeDataplane final : public dataplane::Dataplane {
   [[nodiscard]] dataplane::BufferUse buffer_use() const override { return use; }
   void release_buffers() override { use.to_release = false; }
 
+  std::map<std::string, std::uint64_t> more_frames;  // by name: that came in beyond the number of the port
   // "publish sw1[eth1 1500: vm1/101 vm2/-]"
   void publish(const dataplane::Layout& published) override {
     layout = published;
     std::string line = "publish";
     for (const auto& on : published.switches) {
+      if (on.uplink && !team_with(*on.uplink).empty()) {
+        calls.push_back("DEFECT: " + team_with(*on.uplink) + " has " + names_.at(*on.uplink) + " too");
+      }
       line += fmt::format(" [{} {}:", on.uplink ? names_.at(*on.uplink) : "-", on.mtu);
       for (const auto& vnic : on.vnics) {
         line += fmt::format(" {}/{}", names_.at(vnic.port), vlan_text(vnic.vlan));
@@ -121,6 +151,9 @@ class FakeDataplane final : public dataplane::Dataplane {
   [[nodiscard]] dataplane::PortCounters counters(PortId port) const override {
     dataplane::PortCounters made;
     made.ingress.frames = raw(port);
+    if (const auto found = more_frames.find(names_.at(port)); found != more_frames.end()) {
+      made.ingress.frames += found->second;
+    }
     return made;
   }
   [[nodiscard]] dataplane::PortFault fault(PortId port) const override {
@@ -168,8 +201,28 @@ class FakeDataplane final : public dataplane::Dataplane {
   }
 
   UniqueFd event_fd_{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+  [[nodiscard]] bool is_in_layout(PortId port) const {
+    for (const auto& on : layout.switches) {
+      if (on.uplink == port) return true;
+      for (const auto& vnic : on.vnics) {
+        if (vnic.port == port) return true;
+      }
+    }
+    return false;
+  }
+  // Empty: none.
+  [[nodiscard]] std::string team_with(PortId port) const {
+    for (const auto& [name, config] : teams) {
+      for (const auto& member : config.members) {
+        if (member.port == port) return name;
+      }
+    }
+    return "";
+  }
+
   std::map<PortId, std::string> names_;  // of open ports
   std::uint32_t last_port_ = 0;
+  unsigned teams_opened_ = 0;
 };
 
 }  // namespace patchbay::test

@@ -40,6 +40,9 @@ class RecordingDataplane final : public dataplane::Dataplane {
     return std::vector<std::string>();
   }
   Result<PortId> open_uplink(const std::string&, const model::DriverPlan&) override { return PortId{next_port_++}; }
+  PortId open_team() override { return PortId{next_port_++}; }
+  void set_team(PortId, const dataplane::TeamConfig&, const dataplane::TeamPaths&) override {}
+  void set_team_paths(PortId, const dataplane::TeamPaths&) override {}
   Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
   void set_carrier(PortId, bool) override {}
   void close_port(PortId port, bool) override { links.erase(raw(port)); }
