@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "model/host_teams.h"
 #include "model/name.h"
-#include "model/pci_address.h"
 
 namespace patchbay::model {
 namespace {
@@ -48,16 +48,6 @@ std::string list_some(const std::vector<std::string>& names) {
   return text;
 }
 
-// An interface of the kernel's, or a PCI address.
-Result<void> check_nic_name(const std::string& name) {
-  if (is_pci_address(name)) return {};
-  if (name.find(':') == std::string::npos) return check_name("nic", name, interface_name_size_max);
-  return fail(ErrorCode::invalid,
-              fmt::format("nic '{}' is no PCI address; write domain, bus, device and function in lower case, as in "
-                          "0000:01:00.0",
-                          name.substr(0, 40)));
-}
-
 Result<void> check_uplink(const Host& host, const Switch& checked) {
   if (checked.type != SwitchType::external) {
     if (checked.driver != UplinkDriver::auto_) {
@@ -81,7 +71,14 @@ Result<void> check_uplink(const Host& host, const Switch& checked) {
     return fail(ErrorCode::invalid,
                 fmt::format("switch {}: an external switch needs a NIC as its uplink", checked.name));
   }
+  if (host.teams.contains(checked.uplink)) return check_team_unused(host, checked.uplink, checked.name);
   if (auto ok = check_nic_name(checked.uplink); !ok) return ok;
+  if (const auto* team = team_of(host, checked.uplink); team != nullptr) {
+    return fail(ErrorCode::exists,
+                fmt::format("switch {}: nic {} is in team {}; use the team, or take the NIC out of it with `patchbay "
+                            "team set {} --nics …`",
+                            checked.name, checked.uplink, team->name, team->name));
+  }
   if (const auto vnic = host.vnics.find(checked.uplink);
       vnic != host.vnics.end() && vnic->second.kind == VnicKind::host) {
     return fail(ErrorCode::exists, fmt::format("switch {}: {} is a host vnic of switch {}, not a NIC; use a NIC",
@@ -98,8 +95,16 @@ Result<void> check_uplink(const Host& host, const Switch& checked) {
   return {};
 }
 
-Result<void> check_share(const Switch& checked) {
+Result<void> check_share(const Host& host, const Switch& checked) {
   if (checked.share_with_host.empty()) return {};
+  if (host.teams.contains(checked.uplink)) {
+    return fail(
+        ErrorCode::invalid,
+        fmt::format("switch {}: its uplink {} is a team, and the host can share only a NIC; leave "
+                    "--share-with-host out, make a host vnic with `patchbay vnic create {} --switch {} --host`, "
+                    "and move addresses and routes to it by hand",
+                    checked.name, checked.uplink, checked.share_with_host, checked.name));
+  }
   if (checked.type != SwitchType::external) {
     return fail(
         ErrorCode::invalid,
@@ -113,7 +118,7 @@ Result<void> check_share(const Switch& checked) {
 Result<void> check_switch(const Host& host, const Switch& checked) {
   if (auto ok = check_name("switch", checked.name); !ok) return ok;
   if (auto ok = check_uplink(host, checked); !ok) return ok;
-  if (auto ok = check_share(checked); !ok) return ok;
+  if (auto ok = check_share(host, checked); !ok) return ok;
   if (checked.mtu < mtu_min || checked.mtu > mtu_max) {
     return fail(ErrorCode::invalid, fmt::format("switch {}: mtu {} is out of range: {} to {} bytes", checked.name,
                                                 checked.mtu, mtu_min, mtu_max));
@@ -265,6 +270,9 @@ Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checke
                             "switch",
                             checked.name, checked.switch_name));
   }
+  if (checked.kind == VnicKind::host) {
+    if (auto ok = check_no_team_name(host, checked.name); !ok) return ok;
+  }
   for (const auto& [name, other] : host.switches) {
     if (checked.kind == VnicKind::host && other.uplink == checked.name) {
       return fail(ErrorCode::exists,
@@ -295,8 +303,14 @@ Result<void> check_new_vnic(const Host& host, const Taken& taken, const Vnic& ad
 
 }  // namespace
 
-tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics) {
+tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics,
+                                     const std::vector<Team>& teams) {
   Host host;
+  for (const Team& added : teams) {
+    auto next = add_team(std::move(host), added);
+    if (!next) return tl::unexpected(Misfit{"team", added.name, std::move(next.error())});
+    host = std::move(*next);
+  }
   for (const Switch& added : switches) {
     auto next = add_switch(std::move(host), added);
     if (!next) return tl::unexpected(Misfit{"switch", added.name, std::move(next.error())});
@@ -387,7 +401,7 @@ Result<Host> share_nic(Host host, const Vnic& added) {
                             on.name, on.uplink, on.share_with_host, on.name));
   }
   on.share_with_host = added.name;
-  if (auto ok = check_share(on); !ok) return fail(ok.error());
+  if (auto ok = check_share(host, on); !ok) return fail(ok.error());
   auto with = add_vnic(std::move(host), added);
   if (!with) return with;
   if (auto ok = check_shares(*with); !ok) return fail(ok.error());

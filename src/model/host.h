@@ -5,7 +5,8 @@
 //         loads a host from outside replays it through the same functions. Rules   An External switch has exactly one
 //         uplink, a NIC carries one External switch, other types have none. A Private switch has no host vnic. A MAC is
 //         a station address and unique on the host. A switch with a forced VLAN has no vnic with a different one. A
-//         switch with vnics cannot be removed. A vnic that the host shares the NIC by goes with its switch or with the
+//         switch with vnics cannot be removed. A NIC is in one team or the uplink of a switch, a team carries one External
+//         switch, and one that does cannot be removed. A vnic that the host shares the NIC by goes with its switch or with the
 //         sharing, and keeps the NIC's MAC.
 #pragma once
 #include <cstddef>
@@ -16,6 +17,7 @@
 
 #include "base/result.h"
 #include "model/switch.h"
+#include "model/team.h"
 #include "model/vnic.h"
 
 namespace patchbay::model {
@@ -25,18 +27,20 @@ inline constexpr std::size_t socket_path_size_max = 107;  // sockaddr_un::sun_pa
 struct Host {
   std::map<std::string, Switch> switches;  // by name
   std::map<std::string, Vnic> vnics;       // by name
+  std::map<std::string, Team> teams = {};  // by name
 
   friend bool operator==(const Host&, const Host&) = default;
 };
 
 // The object that does not go with the others, and why.
 struct Misfit {
-  const char* noun;  // "switch", "vnic"
+  const char* noun;  // "switch", "vnic", "team"
   std::string name;
-  Error error;  // as of add_switch() and add_vnic()
+  Error error;  // as of add_switch(), add_vnic() and add_team()
 };
 // All of a host at once, by the same rules as one by one, whose order does not matter then: in n log n, not n².
-[[nodiscard]] tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics);
+[[nodiscard]] tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics,
+                                                   const std::vector<Team>& teams = {});
 
 // Errors: invalid (a value is out of range or does not fit the type), exists (the name or the NIC is taken).
 [[nodiscard]] Result<Host> add_switch(Host host, const Switch& added);
@@ -61,7 +65,23 @@ struct Misfit {
 // Errors: not_found, in_use (the host shares a NIC by it).
 [[nodiscard]] Result<Host> remove_vnic(Host host, const std::string& name);
 
+// Errors: invalid (a value is out of range, or does not go with the mode), exists (the name, or a NIC, is taken).
+[[nodiscard]] Result<Host> add_team(Host host, const Team& added);
+// In place of the one of this name. Errors: not_found, and as add_team().
+[[nodiscard]] Result<Host> set_team(Host host, const Team& changed);
+// Errors: not_found, in_use (it carries a switch).
+[[nodiscard]] Result<Host> remove_team(Host host, const std::string& name);
+// The team that the NIC `nic` is in, by this name; nullptr: none.
+[[nodiscard]] const Team* team_of(const Host& host, const std::string& nic) noexcept;
+// The External switch on a NIC, or on a team; nullptr: none.
+[[nodiscard]] const Switch* switch_on(const Host& host, const std::string& uplink) noexcept;
+// The External switch on a NIC, or on the team that the NIC is in; nullptr: none.
+[[nodiscard]] const Switch* switch_above(const Host& host, const std::string& nic) noexcept;
+// The NICs of its uplink: one, those of a team, or none.
+[[nodiscard]] std::vector<std::string> nics_of(const Host& host, const Switch& on);
+
 // Errors: not_found.
+[[nodiscard]] Result<const Team*> find_team(const Host& host, const std::string& name);
 [[nodiscard]] Result<const Switch*> find_switch(const Host& host, const std::string& name);
 [[nodiscard]] Result<const Vnic*> find_vnic(const Host& host, const std::string& name);
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "model/pci_address.h"
+
 namespace patchbay::model {
 namespace {
 
@@ -38,6 +40,15 @@ Result<void> check_name(std::string_view noun, std::string_view name, std::size_
                                                 printable(name), name.size(), size_max));
   }
   return {};
+}
+
+Result<void> check_nic_name(const std::string& name) {
+  if (is_pci_address(name)) return {};
+  if (name.find(':') == std::string::npos) return check_name("nic", name, interface_name_size_max);
+  return fail(ErrorCode::invalid,
+              fmt::format("nic '{}' is no PCI address; write domain, bus, device and function in lower case, as in "
+                          "0000:01:00.0",
+                          name.substr(0, 40)));
 }
 
 }  // namespace patchbay::model

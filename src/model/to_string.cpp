@@ -1,5 +1,6 @@
 #include "model/nic.h"
 #include "model/switch.h"
+#include "model/team.h"
 #include "model/vnic.h"
 
 namespace patchbay::model {
@@ -40,6 +41,34 @@ const char* to_string(OffloadState state) noexcept {
       return "on_fixed";
   }
   return "?";
+}
+
+const char* to_string(TeamMode mode) noexcept {
+  switch (mode) {
+    case TeamMode::switch_independent:
+      return "switch-independent";
+    case TeamMode::static_:
+      return "static";
+    case TeamMode::lacp:
+      return "lacp";
+  }
+  return "?";
+}
+
+const char* to_string(TeamBalance balance) noexcept {
+  switch (balance) {
+    case TeamBalance::address_hash:
+      return "address-hash";
+    case TeamBalance::vnic_port:
+      return "vnic-port";
+    case TeamBalance::dynamic:
+      return "dynamic";
+  }
+  return "?";
+}
+
+const char* to_string(LacpTimer timer) noexcept {
+  return timer == LacpTimer::fast ? "fast" : "slow";
 }
 
 const char* to_string(VnicKind kind) noexcept {
