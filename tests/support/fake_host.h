@@ -114,6 +114,8 @@ class MemoryStore final : public store::Store {
     for (const auto& put : change.put_vnics) stored.host.vnics[put.name] = put;
     for (const auto& name : change.removed_vnics) stored.host.vnics.erase(name);
     for (const auto& name : change.removed_switches) stored.host.switches.erase(name);
+    for (const auto& put : change.put_teams) stored.host.teams[put.name] = put;
+    for (const auto& name : change.removed_teams) stored.host.teams.erase(name);
     if (change.mac_pool) stored.mac_pool = change.mac_pool;
     rows.resize(rows.size() - change.audit_taken_back);
     for (auto entry : change.audit) {

@@ -91,6 +91,18 @@ ALTER TABLE switches ADD COLUMN buffer_max_age_ms INTEGER;  -- 0: none
 ALTER TABLE vnics ADD COLUMN buffer TEXT;
 ALTER TABLE vnics ADD COLUMN buffer_max_age_ms INTEGER;
 )sql",
+    // 9 -> 10: teams
+    R"sql(
+CREATE TABLE teams (
+  name       TEXT PRIMARY KEY NOT NULL,
+  nics       TEXT NOT NULL,             -- eth1,eth2
+  mode       TEXT NOT NULL,             -- switch-independent, static, lacp
+  balance    TEXT NOT NULL,             -- address-hash, vnic-port, dynamic
+  standby    TEXT NOT NULL DEFAULT '',  -- one of nics
+  lacp_timer TEXT NOT NULL,             -- fast, slow
+  failback_delay_ms INTEGER NOT NULL
+) STRICT;
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

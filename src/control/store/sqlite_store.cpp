@@ -7,26 +7,11 @@
 
 #include "control/store/audit_table.h"
 #include "control/store/migrations.h"
+#include "control/store/rows.h"
+#include "control/store/team_table.h"
 
 namespace patchbay::store {
 namespace {
-
-Error bad_row(const Sqlite& database, const std::string& noun, const std::string& name, const std::string& why) {
-  return make_error(ErrorCode::invalid,
-                    fmt::format("state file {}: the stored {} '{}' is not valid ({}); restore a copy of the file, or "
-                                "delete the row with sqlite3",
-                                database.path(), noun, name, why));
-}
-
-// Column `column` as one of `values`, by its name; nothing if it is none of them.
-template <typename Value, std::size_t size>
-std::optional<Value> read_name(const Statement& row, int column, const Value (&values)[size]) {
-  const std::string text = row.text(column);
-  for (const Value value : values) {
-    if (text == to_string(value)) return value;
-  }
-  return std::nullopt;
-}
 
 // From the columns buffer, which is `column`, and buffer_max_age_ms.
 Result<void> read_buffer(const Statement& row, int column, model::BufferSettings& read) {
@@ -230,22 +215,6 @@ Result<void> put_mac_pool(Statement& statement, const model::MacPool& put) {
       .run();
 }
 
-// Runs `sql` once for each of `values`, bound by `put`.
-template <typename Value, typename Put>
-Result<void> for_each(Sqlite& database, const char* sql, const std::vector<Value>& values, Put put) {
-  if (values.empty()) return {};
-  auto statement = database.prepare(sql);
-  if (!statement) return fail(statement.error());
-  for (const Value& value : values) {
-    if (auto ok = put(*statement, value); !ok) return ok;
-  }
-  return {};
-}
-
-Result<void> remove_row(Statement& statement, const std::string& name) {
-  return statement.bind(1, name).run();
-}
-
 Result<void> check_undamaged(Sqlite& database) {
   auto statement = database.prepare("PRAGMA quick_check(1)");
   if (!statement) return fail(statement.error());
@@ -280,7 +249,9 @@ Result<StoredState> SqliteStore::load() {
   if (!switches) return fail(switches.error());
   auto vnics = load_vnics();
   if (!vnics) return fail(vnics.error());
-  auto host = model::make_host(*switches, *vnics);
+  auto teams = load_teams(database_);
+  if (!teams) return fail(teams.error());
+  auto host = model::make_host(*switches, *vnics, *teams);
   if (!host) {
     const model::Misfit& misfit = host.error();
     return fail(bad_row(database_, misfit.noun, misfit.name, misfit.error.message));
@@ -379,6 +350,7 @@ Result<void> SqliteStore::save(const Change& change) {
       return ok;
     }
   }
+  if (auto ok = save_teams(database_, change); !ok) return ok;
   if (auto ok = save_audit(database_, change); !ok) return ok;
   return transaction->commit();
 }

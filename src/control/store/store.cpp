@@ -21,6 +21,7 @@ Change difference(const StoredState& from, const StoredState& to) {
   Change change;
   compare(from.host.switches, to.host.switches, change.put_switches, change.removed_switches);
   compare(from.host.vnics, to.host.vnics, change.put_vnics, change.removed_vnics);
+  compare(from.host.teams, to.host.teams, change.put_teams, change.removed_teams);
   if (from.mac_pool != to.mac_pool) change.mac_pool = to.mac_pool;
   return change;
 }

@@ -30,13 +30,16 @@ struct Change {
   std::vector<model::Vnic> put_vnics;
   std::vector<std::string> removed_vnics;
   std::vector<std::string> removed_switches;
+  std::vector<model::Team> put_teams = {};
+  std::vector<std::string> removed_teams = {};
   std::optional<model::MacPool> mac_pool;
   // Rows to write with it; they alone are no change. difference() leaves both to its caller.
   std::vector<AuditEntry> audit;
   std::size_t audit_taken_back = 0;  // the newest so many rows go: the change that they tell of is taken back
 
   [[nodiscard]] bool empty() const noexcept {
-    return put_switches.empty() && put_vnics.empty() && removed_vnics.empty() && removed_switches.empty() && !mac_pool;
+    return put_switches.empty() && put_vnics.empty() && removed_vnics.empty() && removed_switches.empty() &&
+           put_teams.empty() && removed_teams.empty() && !mac_pool;
   }
 };
 

@@ -299,7 +299,8 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
   const TempDir dir;
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
   tamper(dir,
-         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; ALTER TABLE switches DROP COLUMN gro; DROP TABLE "
+         "DROP TABLE teams; DROP TABLE audit; ALTER TABLE switches DROP COLUMN driver; ALTER TABLE switches DROP "
+         "COLUMN gro; DROP TABLE "
          "switched_off; "
          "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
@@ -447,7 +448,8 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
     ASSERT_TRUE((*store)->save(difference({}, example())));
   }
   tamper(dir,
-         "DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; ALTER TABLE switches DROP COLUMN driver; "
+         "DROP TABLE teams; DROP TABLE audit; ALTER TABLE switches DROP COLUMN share_with_host; ALTER TABLE switches "
+         "DROP COLUMN driver; "
          "ALTER TABLE switches DROP COLUMN gro; DROP TABLE switched_off; ALTER TABLE vnics DROP COLUMN queues; ALTER "
          "TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
