@@ -114,7 +114,7 @@ def test_an_export_fits_the_description_and_applies_to_nothing(lan):
     host = lan.ask("GET", "/v1/export?format=json")[1]
     status, text = lan.request("GET", "/v1/export")
     assert status == 200 and yaml.safe_load(text) == host
-    create = {"switches": "SwitchCreate", "vnics": "VnicCreate"}
+    create = {"teams": "TeamCreate", "switches": "SwitchCreate", "vnics": "VnicCreate"}
     for section, schema in create.items():
         for name, fields in host[section].items():
             jsonschema.validate({"name": name, **fields}, {"$ref": f"#/components/schemas/{schema}", **lan.schemas})

@@ -43,7 +43,7 @@ std::string with_slashes(std::string path) {
   return path;
 }
 
-// One of the two sections. `read(fields, name)` gives a spec.
+// One of the sections. `read(fields, name)` gives a spec.
 template <typename Spec, typename Read>
 Result<std::vector<Spec>> read_section(const Document& document, const char* section, Read read) {
   const auto found = document.value.find(section);
@@ -73,21 +73,27 @@ Result<std::vector<Spec>> read_section(const Document& document, const char* sec
 Result<reconcile::HostSpec> read_host(const Document& document) {
   if (!document.value.is_object()) return refuse(document, "", "write the sections `switches:` and `vnics:`");
   for (const auto& [key, value] : document.value.items()) {
-    if (key != "switches" && key != "vnics") {
-      return refuse(document, "/" + key, "unknown section " + in_quotes(key) + "; known here: switches, vnics");
+    if (key != "switches" && key != "vnics" && key != "teams") {
+      return refuse(document, "/" + key, "unknown section " + in_quotes(key) + "; known here: teams, switches, vnics");
     }
   }
   auto switches = read_section<reconcile::SwitchSpec>(document, "switches", read_switch);
   if (!switches) return fail(switches.error());
   auto vnics = read_section<reconcile::VnicSpec>(document, "vnics", read_vnic);
   if (!vnics) return fail(vnics.error());
-  return reconcile::HostSpec{std::move(*switches), std::move(*vnics)};
+  reconcile::HostSpec spec{std::move(*switches), std::move(*vnics)};
+  if (document.value.contains("teams")) {
+    auto teams = read_section<model::Team>(document, "teams", read_team);
+    if (!teams) return fail(teams.error());
+    spec.teams = std::move(*teams);
+  }
+  return spec;
 }
 
 // The sentence of a rule that the host as a whole breaks, with the line of the object that is at fault.
 Error with_line(const Document& document, const reconcile::ApplyRefusal& refusal) {
   if (refusal.noun.empty()) return refusal.error;
-  const std::string section = refusal.noun == "switch" ? "switches" : "vnics";
+  const std::string section = refusal.noun == "switch" ? "switches" : refusal.noun + "s";
   const std::string& message = refusal.error.message;
   const bool names_it = message.rfind(refusal.noun + " " + refusal.name, 0) == 0;
   return make_error(refusal.error.code, "line " + std::to_string(document.line_of("/" + section + "/" + refusal.name)) +
@@ -123,10 +129,12 @@ Response export_host(reconcile::Service& service, const Request& request) {
   const auto format = choice(request, "format", {"yaml", "json"});
   if (!format) return error_response(format.error());
   Json switches = Json::object();
+  Json teams = Json::object();
   Json vnics = Json::object();
   for (const auto& [name, on] : service.desired().switches) switches[name] = reconcile::settable(on);
+  for (const auto& [name, team] : service.desired().teams) teams[name] = reconcile::settable(team);
   for (const auto& [name, vnic] : service.desired().vnics) vnics[name] = reconcile::settable(vnic);
-  const Json host = {{"switches", std::move(switches)}, {"vnics", std::move(vnics)}};
+  const Json host = {{"teams", std::move(teams)}, {"switches", std::move(switches)}, {"vnics", std::move(vnics)}};
   if (*format == "json") return json_response(200, host);
   Response response;
   response.body = "# The whole host. Give it back with: patchbay apply -f FILE\n" + to_yaml(host);

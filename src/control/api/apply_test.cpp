@@ -92,7 +92,7 @@ TEST(Apply, of_an_empty_host_takes_sections_that_say_so) {
   EXPECT_EQ(ask(service, "POST", "/v1/apply", "switches: {}\nvnics: {}\n").json()["changes"].size(), 3U);
   EXPECT_EQ(service.host, model::Host{});
   EXPECT_EQ(ask(service, "GET", "/v1/export").body,
-            "# The whole host. Give it back with: patchbay apply -f FILE\nswitches: {}\nvnics: {}\n");
+            "# The whole host. Give it back with: patchbay apply -f FILE\nteams: {}\nswitches: {}\nvnics: {}\n");
 }
 
 TEST(Apply, says_what_it_would_do_and_does_not) {
@@ -188,7 +188,7 @@ INSTANTIATE_TEST_SUITE_P(
          "line 2: switch lan: only an external switch has a NIC to share"},
         {"share_by_number", with("mtu: 9000", "share_with_host: 5"), 400,
          "line 4: switches.lan.share_with_host: 5 is not a text"},
-        {"unknown_section", std::string(lan_and_web) + "teams: {}\n", 400, "line 14: unknown section \"teams\""},
+        {"unknown_section", std::string(lan_and_web) + "bonds: {}\n", 400, "line 14: unknown section \"bonds\""},
         {"no_vnics", "switches: {}\n", 400, "vnics: this section is required"},
         {"vnics_of_nothing", "switches: {}\nvnics:\n", 400, "line 2: vnics: this section is required"},
         {"list", "- a\n- b\n", 400, "line 1: write the sections"},
@@ -294,6 +294,7 @@ TEST(Apply, of_an_export_gives_back_every_vlan_mode_and_a_shared_nic) {
 TEST(Specs, reader_knows_the_fields_of_openapi_yaml) {
   EXPECT_EQ(known_to(read_switch, {{"type", "private"}}), described("SwitchCreate"));
   EXPECT_EQ(known_to(read_vnic, {{"switch", "lan"}}), described("VnicCreate"));
+  EXPECT_EQ(known_to(read_team, {{"nics", {"eth1"}}}), described("TeamCreate"));
 }
 
 TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_object_back) {
@@ -308,6 +309,12 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
   Fields of_switch = Fields::of(nlohmann::json::parse(reconcile::settable(on).dump()));
   EXPECT_EQ(reconcile::switch_of(read_switch(of_switch, "lan")), on);
   EXPECT_TRUE(of_switch.finish());
+  const model::Team team{
+      "up1", {"eth1", "eth2"}, model::TeamMode::lacp, model::TeamBalance::vnic_port, "eth2", model::LacpTimer::slow, 0};
+  EXPECT_EQ(keys(reconcile::settable(team)), described("TeamCreate")) << "an object with every field set";
+  Fields of_team = Fields::of(nlohmann::json::parse(reconcile::settable(team).dump()));
+  EXPECT_EQ(read_team(of_team, "up1"), team);
+  EXPECT_TRUE(of_team.finish());
   for (const auto& vlan : every_vlan_mode()) {
     for (const auto origin : {model::MacOrigin::dynamic, model::MacOrigin::static_}) {
       model::Vnic vnic;

@@ -35,7 +35,7 @@ class FakeService : public reconcile::Service {
     model::Switch added = reconcile::switch_of(spec);
     added.share_with_host.clear();
     auto next = model::add_switch(host, added);
-    if (next && !spec.uplink.empty() && spec.uplink != nic_.nic.name) {
+    if (next && !spec.uplink.empty() && spec.uplink != nic_.nic.name && !host.teams.contains(spec.uplink)) {
       return fail(ErrorCode::not_found, "nic " + spec.uplink + " does not exist; `patchbay nic list` shows them");
     }
     if (next && !spec.share_with_host.empty()) next = model::share_nic(*next, shared(spec.name, spec.share_with_host));
@@ -61,8 +61,11 @@ class FakeService : public reconcile::Service {
     const auto found = model::find_switch(host, name);
     if (!found) return fail(found.error());
     reconcile::SwitchView view{**found, std::nullopt, {}};
-    if (!view.desired.uplink.empty())
+    if (host.teams.contains(view.desired.uplink)) {
+      view.uplink = {"", "degraded", "eth2: no carrier", counters(7), "", "", view.desired.uplink};
+    } else if (!view.desired.uplink.empty()) {
       view.uplink = {view.desired.uplink, "up", "", counters(7), "packet", "veth is a virtual device"};
+    }
     for (const auto& [vnic_name, vnic] : host.vnics) {
       if (vnic.switch_name == name) view.vnics.push_back(vnic_name);
     }
@@ -136,6 +139,53 @@ class FakeService : public reconcile::Service {
     return views;
   }
 
+  Result<void> create_team(const model::Team& added) override { return keep(model::add_team(host, added)); }
+  Result<void> set_team(const std::string& name, const reconcile::TeamChange& change) override {
+    const auto found = model::find_team(host, name);
+    if (!found) return fail(found.error());
+    return keep(model::set_team(host, reconcile::changed(**found, change)));
+  }
+  Result<void> delete_team(const std::string& name) override { return keep(model::remove_team(host, name)); }
+  // The first member is the primary and, of a team with LACP, has a partner; the others are down.
+  Result<reconcile::TeamView> show_team(const std::string& name) const override {
+    const auto found = model::find_team(host, name);
+    if (!found) return fail(found.error());
+    reconcile::TeamView view;
+    view.desired = **found;
+    const model::Switch* on = model::switch_on(host, name);
+    if (on != nullptr) view.switch_name = on->name;
+    view.state = "degraded";
+    view.state_reason = "eth2: no carrier";
+    view.queue_model = "min-queues";
+    view.failovers = 3;
+    view.announcements = 4;
+    view.counters = counters(300);
+    for (const std::string& nic : view.desired.nics) {
+      const bool is_first = view.members.empty();
+      reconcile::TeamMemberView member;
+      member.status = {nic,
+                       is_first ? team::MemberState::active : team::MemberState::down,
+                       is_first ? "" : "no carrier",
+                       is_first,
+                       {}};
+      member.carrier = is_first;
+      if (is_first) {
+        member.speed_mbps = 10000;
+        member.driver = "packet";
+        member.driver_reason = "veth is a virtual device";
+        if (view.desired.mode == model::TeamMode::lacp) member.status.lacp = lacp();
+      }
+      member.counters = counters(200);
+      view.members.push_back(std::move(member));
+    }
+    return view;
+  }
+  std::vector<reconcile::TeamView> list_teams() const override {
+    std::vector<reconcile::TeamView> views;
+    for (const auto& [name, unused] : host.teams) views.push_back(*show_team(name));
+    return views;
+  }
+
   Result<reconcile::NicView> show_nic(const std::string& name) const override {
     if (name != nic_.nic.name) {
       return fail(ErrorCode::not_found, "nic " + name + " does not exist; `patchbay nic list` shows them");
@@ -147,6 +197,7 @@ class FakeService : public reconcile::Service {
     for (const auto& [name, on] : host.switches) {
       if (on.uplink == view.nic.name) view.switch_name = name;
     }
+    if (const model::Team* team = model::team_of(host, view.nic.name); team != nullptr) view.team = team->name;
     return {view};
   }
   std::vector<dataplane::WorkerStats> list_workers() const override {
@@ -165,7 +216,13 @@ class FakeService : public reconcile::Service {
         if (vnic.name == on.share_with_host) vnic.mac = nic_.nic.mac;
       }
     }
-    auto next = model::make_host(switches, vnics);
+    std::vector<model::Team> teams;
+    if (spec.teams) {
+      teams = *spec.teams;
+    } else {
+      for (const auto& [name, team] : host.teams) teams.push_back(team);
+    }
+    auto next = model::make_host(switches, vnics, teams);
     if (!next) {
       return tl::unexpected(reconcile::ApplyRefusal{next.error().error, next.error().noun, next.error().name});
     }
@@ -198,6 +255,11 @@ class FakeService : public reconcile::Service {
   }
   [[nodiscard]] model::Vnic shared(const std::string& switch_name, const std::string& vnic) const {
     return {vnic, switch_name, model::VnicKind::host, nic_.nic.mac, model::MacOrigin::static_, model::Untagged{}, ""};
+  }
+  static team::LacpStatus lacp() {
+    const MacAddr us = MacAddr::from_uint64(0x020000000001);
+    const MacAddr them = MacAddr::from_uint64(0x020000000002);
+    return {{0x8000, us, 1, 0x8001, 2, 0x3F}, team::LacpEnd{3, them, 4, 5, 6, 0xC5}, "current", "attached", 7, 8, 9};
   }
   // Distinct numbers, so that a mix-up of two fields shows: base+1 frames in, … and base+10+i drops of reason i.
   static dataplane::PortCounters counters(std::uint64_t base) {

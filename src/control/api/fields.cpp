@@ -13,6 +13,7 @@ using nlohmann::json;
 
 constexpr int nesting_max = 16;
 constexpr std::size_t text_bytes_max = 4096;
+constexpr std::size_t texts_max = 256;
 constexpr std::size_t list_bytes_max = 16384;  // 2047 ids that are no neighbours
 
 // Counted before parsing: a megabyte of brackets would become a megabyte of nested objects.
@@ -134,6 +135,42 @@ std::string Fields::required_text(const char* name) {
   auto given = text(name);
   if (!given) {
     wrong(name, "this field is required; give a text");
+    return {};
+  }
+  return std::move(*given);
+}
+
+std::optional<std::vector<std::string>> Fields::text_list(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array()) {
+    wrong(name, shown(*value) + " is not a list; write its texts in brackets, with commas between");
+    return std::nullopt;
+  }
+  if (value->size() > texts_max) {
+    wrong(name, "it has " + std::to_string(value->size()) + " entries; give at most " + std::to_string(texts_max));
+    return std::nullopt;
+  }
+  std::vector<std::string> read;
+  for (const json& each : *value) {
+    if (!each.is_string()) {
+      wrong(name, shown(each) + " is not a text; write it in double quotes");
+      return std::nullopt;
+    }
+    const auto& text = each.get_ref<const std::string&>();
+    if (text.size() > text_bytes_max || has_control_character(text)) {
+      wrong(name, in_quotes(text) + " is too long, or holds a control character; give a shorter text without");
+      return std::nullopt;
+    }
+    read.push_back(text);
+  }
+  return read;
+}
+
+std::vector<std::string> Fields::required_text_list(const char* name) {
+  auto given = text_list(name);
+  if (!given) {
+    wrong(name, "this field is required; give a list of texts");
     return {};
   }
   return std::move(*given);

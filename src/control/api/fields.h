@@ -30,6 +30,8 @@ class Fields {
   [[nodiscard]] std::optional<std::string> text(const char* name);
   // As text(); null is an empty text.
   [[nodiscard]] std::optional<std::string> text_or_null(const char* name);
+  // A list of texts, of at most 256.
+  [[nodiscard]] std::optional<std::vector<std::string>> text_list(const char* name);
   [[nodiscard]] std::optional<std::int64_t> integer(const char* name, std::int64_t min, std::int64_t max);
   // The same, or "auto", which is the inner nothing.
   [[nodiscard]] std::optional<std::optional<std::int64_t>> integer_or_auto(const char* name, std::int64_t min,
@@ -47,8 +49,9 @@ class Fields {
   // "native": 1-4094 | "untagged" | null}, {"mode": "isolated" or "community", "primary": …, "secondary": …},
   // {"mode": "promiscuous", "primary": …, "secondaries": "…"}
   [[nodiscard]] std::optional<model::VlanMode> vlan_mode(const char* name);
-  // As text(), and its absence is an error.
+  // As text() and text_list(), and the absence is an error.
   [[nodiscard]] std::string required_text(const char* name);
+  [[nodiscard]] std::vector<std::string> required_text_list(const char* name);
 
   // Whom finish()'s sentences are about: "vnic web: …". A name that nobody could have is left out.
   void about(const char* noun, const std::string& name);

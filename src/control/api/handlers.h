@@ -25,6 +25,13 @@ using Handler = Response (*)(reconcile::Service&, const Request&);
 [[nodiscard]] Response delete_vnic(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_attach_args(reconcile::Service& service, const Request& request);
 
+// teams.cpp
+[[nodiscard]] Response list_teams(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response create_team(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response show_team(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response set_team(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response delete_team(reconcile::Service& service, const Request& request);
+
 // nics.cpp
 [[nodiscard]] Response list_nics(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_nic(reconcile::Service& service, const Request& request);

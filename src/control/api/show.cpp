@@ -7,6 +7,7 @@ namespace patchbay::api {
 Response show_host(reconcile::Service& service, const Request&) {
   return json_response(200, {{"nics", to_json_array(service.list_nics())},
                              {"switches", to_json_array(service.list_switches())},
+                             {"teams", to_json_array(service.list_teams())},
                              {"vnics", to_json_array(service.list_vnics())},
                              {"workers", to_json_array(service.list_workers())}});
 }

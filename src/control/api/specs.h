@@ -1,4 +1,4 @@
-// Reads a whole switch or vnic, as POST and `apply` give it. reconcile/settable.h writes the same fields.
+// Reads a whole switch, vnic or team, as POST and `apply` give it. reconcile/settable.h writes the same fields.
 //
 // How a new field of a vnic comes in: model/vnic.h with its rule in model/host.cpp; VnicSpec and VnicChange in
 // reconcile/service.h; one line in settable.cpp and one in specs.cpp; the column in store/; openapi.yaml. Then POST,
@@ -15,6 +15,9 @@ namespace patchbay::api {
 // What is wrong comes out of fields.finish().
 [[nodiscard]] reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name);
 [[nodiscard]] reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name);
+[[nodiscard]] model::Team read_team(Fields& fields, const std::string& name);
+// All of a team that may be given, as what is to change.
+[[nodiscard]] reconcile::TeamChange read_team_change(Fields& fields);
 [[nodiscard]] std::optional<std::uint16_t> read_mtu(Fields& fields);
 [[nodiscard]] std::optional<model::UplinkDriver> read_driver(Fields& fields);
 [[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);

@@ -38,15 +38,64 @@ Json counters(const dataplane::PortCounters& counters, const char* in, const cha
           {"drops", std::move(drops)}};
 }
 
+Json uplink_counters(const dataplane::PortCounters& of_uplink) {
+  Json counted = counters(of_uplink, "from_wire", "to_wire");
+  counted["merged_frames"] = of_uplink.merged_frames;
+  return counted;
+}
+
 Json uplink(const reconcile::UplinkView& view) {
-  Json counted = counters(view.counters, "from_wire", "to_wire");
-  counted["merged_frames"] = view.counters.merged_frames;
-  return {{"nic", view.nic},
+  return {{"nic", text_or_null(view.nic)},
+          {"team", text_or_null(view.team)},
           {"state", view.state},
           {"state_reason", view.state_reason},
           {"driver", text_or_null(view.driver)},
           {"driver_reason", text_or_null(view.driver_reason)},
-          {"counters", std::move(counted)}};
+          {"counters", uplink_counters(view.counters)}};
+}
+
+// IEEE 802.1AX-2020, 6.4.2.3.
+Json lacp_state_words(std::uint8_t bits) {
+  static constexpr const char* words[] = {"active",     "short-timeout", "aggregation", "in-sync",
+                                          "collecting", "distributing",  "defaulted",   "expired"};
+  Json set = Json::array();
+  for (unsigned bit = 0; bit < 8; ++bit) {
+    if ((bits >> bit & 1U) != 0) set.push_back(words[bit]);
+  }
+  return set;
+}
+
+Json lacp_end(const team::LacpEnd& end) {
+  return {{"system", end.system.to_string()},
+          {"system_priority", end.system_priority},
+          {"key", end.key},
+          {"port", end.port},
+          {"port_priority", end.port_priority},
+          {"state", lacp_state_words(end.state)}};
+}
+
+Json lacp(const std::optional<team::LacpStatus>& status) {
+  if (!status) return nullptr;
+  return {{"actor", lacp_end(status->actor)},
+          {"partner", status->partner ? lacp_end(*status->partner) : Json(nullptr)},
+          {"receive", status->receive},
+          {"mux", status->mux},
+          {"sent", status->sent},
+          {"received", status->received},
+          {"malformed", status->malformed}};
+}
+
+Json team_member(const reconcile::TeamMemberView& view) {
+  return {{"nic", view.status.nic},
+          {"state", team::to_string(view.status.state)},
+          {"state_reason", view.status.reason},
+          {"primary", view.status.primary},
+          {"driver", text_or_null(view.driver)},
+          {"driver_reason", text_or_null(view.driver_reason)},
+          {"carrier", view.carrier},
+          {"speed_mbps", value_or_null(view.speed_mbps)},
+          {"counters", uplink_counters(view.counters)},
+          {"lacp", lacp(view.status.lacp)}};
 }
 
 Json vlan(const reconcile::VnicView& view) {
@@ -127,6 +176,7 @@ Json to_json(const reconcile::NicView& view) {
           {"xdp_multi_buffer", has_offloads ? Json(nic.xdp_multi_buffer) : Json(nullptr)},
           {"uplink_driver", model::to_string(view.driver.plan.driver)},
           {"uplink_driver_reason", view.driver.reason},
+          {"team", text_or_null(view.team)},
           {"switch", text_or_null(view.switch_name)},
           {"state_reason", view.state_reason}};
 }
@@ -144,6 +194,27 @@ Json to_json(const reconcile::SwitchView& view) {
           {"buffer", view.desired.buffer.size ? Json(to_string(*view.desired.buffer.size)) : Json(nullptr)},
           {"buffer_max_age_ms", value_or_null(view.desired.buffer.max_age_ms)},
           {"vnics", Json(view.vnics)}};
+}
+
+Json to_json(const reconcile::TeamView& view) {
+  const model::Team& team = view.desired;
+  Json members = Json::array();
+  for (const auto& member : view.members) members.push_back(team_member(member));
+  return {{"name", team.name},
+          {"nics", team.nics},
+          {"mode", model::to_string(team.mode)},
+          {"balance", model::to_string(team.balance)},
+          {"standby", text_or_null(team.standby)},
+          {"lacp_timer", team.mode == model::TeamMode::lacp ? Json(model::to_string(team.lacp_timer)) : Json(nullptr)},
+          {"failback_delay_ms", team.failback_delay_ms},
+          {"switch", text_or_null(view.switch_name)},
+          {"state", view.state},
+          {"state_reason", view.state_reason},
+          {"queue_model", view.queue_model},
+          {"failovers", view.failovers},
+          {"announcements", view.announcements},
+          {"members", std::move(members)},
+          {"counters", uplink_counters(view.counters)}};
 }
 
 Json to_json(const reconcile::VnicView& view) {

@@ -11,6 +11,7 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] Json to_json(const reconcile::FdbRow& row);
 [[nodiscard]] Json to_json(const reconcile::NicView& view);
 [[nodiscard]] Json to_json(const reconcile::SwitchView& view);
+[[nodiscard]] Json to_json(const reconcile::TeamView& view);
 [[nodiscard]] Json to_json(const reconcile::VnicView& view);
 [[nodiscard]] Json to_json(const dataplane::WorkerStats& stats);
 

@@ -60,6 +60,8 @@ std::vector<ObjectChange> changes_between(const model::Host& from, const model::
   std::vector<ObjectChange> changes;
   add_gone("vnic", from.vnics, to.vnics, changes);
   add_gone("switch", from.switches, to.switches, changes);
+  add_gone("team", from.teams, to.teams, changes);
+  add_new_and_changed("team", from.teams, to.teams, changes);
   add_new_and_changed("switch", from.switches, to.switches, changes);
   add_new_and_changed("vnic", from.vnics, to.vnics, changes);
   return changes;

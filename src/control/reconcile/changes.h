@@ -12,7 +12,7 @@ namespace patchbay::reconcile {
 
 struct ObjectChange {
   const char* verb;  // "create", "set", "delete"
-  const char* kind;  // "switch", "vnic"
+  const char* kind;  // "switch", "vnic", "team"
   std::string name;
   std::string before;  // settable() as JSON text; empty: there was none
   std::string after;   // empty: there is none any more
@@ -20,8 +20,8 @@ struct ObjectChange {
   friend bool operator==(const ObjectChange&, const ObjectChange&) = default;
 };
 
-// In an order that could be followed by hand: what goes, vnics before their switches; what comes or changes, switches
-// before their vnics. By name within each.
+// In an order that could be followed by hand: what goes, vnics before their switches, and those before their teams; what
+// comes or changes the other way round. By name within each.
 [[nodiscard]] std::vector<ObjectChange> changes_between(const model::Host& from, const model::Host& to);
 
 // Who asks for a change.

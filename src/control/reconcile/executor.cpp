@@ -5,21 +5,9 @@
 #include <set>
 #include <utility>
 
+#include "control/reconcile/counter_sums.h"
+
 namespace patchbay::reconcile {
-namespace {
-
-void add(dataplane::PortCounters& to, const dataplane::PortCounters& counted) {
-  to.ingress.frames += counted.ingress.frames;
-  to.ingress.bytes += counted.ingress.bytes;
-  to.egress.frames += counted.egress.frames;
-  to.egress.bytes += counted.egress.bytes;
-  to.flood_copies += counted.flood_copies;
-  to.cut_frames += counted.cut_frames;
-  to.merged_frames += counted.merged_frames;
-  for (std::size_t i = 0; i < to.drops.size(); ++i) to.drops[i] += counted.drops[i];
-}
-
-}  // namespace
 
 Executor::~Executor() {
   for (Step& each : compute_steps(Wanted{}, actual_)) {
@@ -57,22 +45,29 @@ void Executor::forget_failures_except(const Wanted& wanted) {
 
 void Executor::keep_offloads() {
   for (const PlannedSwitch& planned : actual_.published) {
-    const auto uplink = actual_.uplinks.find(planned.nic);
-    if (uplink == actual_.uplinks.end()) continue;
-    const OffloadNeed need = uplink->second.used.plan.driver == model::UplinkDriver::xdp ? OffloadNeed::all_off
-                             : planned.gro                                               ? OffloadNeed::none
-                                                                                         : OffloadNeed::gro_off;
-    if (auto kept = offloads_.keep(planned.nic, need); !kept) {
-      warn_once({ObjectKind::uplink, planned.nic}, kept.error().message);
+    if (const auto team = actual_.teams.find(planned.nic); team != actual_.teams.end()) {
+      for (const TeamMember& member : team->second.members) keep_offloads(member.nic, planned.gro);
+    } else {
+      keep_offloads(planned.nic, planned.gro);
     }
   }
 }
 
-void Executor::forget_counters_except(const PlannedLayout& wanted) {
+void Executor::keep_offloads(const std::string& nic, bool gro) {
+  const auto uplink = actual_.uplinks.find(nic);
+  if (uplink == actual_.uplinks.end()) return;
+  const OffloadNeed need = uplink->second.used.plan.driver == model::UplinkDriver::xdp ? OffloadNeed::all_off
+                           : gro                                                       ? OffloadNeed::none
+                                                                                       : OffloadNeed::gro_off;
+  if (auto kept = offloads_.keep(nic, need); !kept) warn_once({ObjectKind::uplink, nic}, kept.error().message);
+}
+
+void Executor::forget_counters_except(const Wanted& wanted) {
   if (earlier_.empty()) return;
   std::set<std::string> nics;
   std::set<std::string> vnics;
-  for (const PlannedSwitch& planned : wanted) {
+  for (const auto& [name, team] : wanted.teams) nics.insert(team.settings.nics.begin(), team.settings.nics.end());
+  for (const PlannedSwitch& planned : wanted.layout) {
     nics.insert(planned.nic);
     for (const PlannedVnic& vnic : planned.vnics) vnics.insert(vnic.name);
   }
@@ -90,7 +85,7 @@ void Executor::step(const Publish& publish) {
   for (const PlannedSwitch& planned : actual_.published) {
     dataplane::SwitchLayout on;
     on.name = planned.name;
-    if (!planned.nic.empty()) on.uplink = uplinks_.at(planned.nic);
+    if (!planned.nic.empty()) on.uplink = port_of({ObjectKind::uplink, planned.nic});
     on.mtu = planned.mtu;
     on.gro = planned.gro;
     for (const PlannedVnic& vnic : planned.vnics) {
@@ -102,6 +97,7 @@ void Executor::step(const Publish& publish) {
     layout.switches.push_back(std::move(on));
   }
   dataplane_.publish(layout);
+  tell_addresses();
 }
 
 void Executor::tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic) {
@@ -264,6 +260,7 @@ bool Executor::take_faults() {
     spdlog::warn("vnic {}: {}", vnic, to_string(fault));
     guest.endpoint->port_failed(fault);
   }
+  for (const auto& [name, opened] : teams_) opened.team->look_at_devices();
   bool any_gone = false;
   for (const auto& [nic, port] : uplinks_) any_gone |= take_device_fault(ObjectKind::uplink, nic, port);
   for (const auto& [vnic, port] : hosts_) any_gone |= take_device_fault(ObjectKind::host_port, vnic, port);
@@ -284,6 +281,9 @@ std::optional<PortId> Executor::port_of(const Object& object) const {
     const auto found = guests_.find(object.name);
     return found == guests_.end() ? std::nullopt : std::optional(found->second.port);
   }
+  if (const auto team = teams_.find(object.name); object.kind == ObjectKind::uplink && team != teams_.end()) {
+    return team->second.team->port();
+  }
   const auto& ports = object.kind == ObjectKind::uplink ? uplinks_ : hosts_;
   const auto found = ports.find(object.name);
   return found == ports.end() ? std::nullopt : std::optional(found->second);
@@ -292,6 +292,10 @@ std::optional<PortId> Executor::port_of(const Object& object) const {
 dataplane::PortCounters Executor::counters(const Object& object) const {
   dataplane::PortCounters sum;
   if (const auto port = port_of(object)) sum = dataplane_.counters(*port);
+  if (const auto team = teams_.find(object.name); object.kind == ObjectKind::uplink && team != teams_.end()) {
+    add(sum, team->second.left);
+    for (const auto& [nic, member] : team->second.members) add(sum, counters_as_member(member));
+  }
   if (const auto earlier = earlier_.find(object); earlier != earlier_.end()) add(sum, earlier->second);
   return sum;
 }
@@ -309,6 +313,7 @@ dataplane::BufferState Executor::buffer_state(const std::string& vnic) const {
 std::vector<NamedLearnedAddress> Executor::learned_addresses(const std::string& switch_name) const {
   std::map<PortId, std::string> names;
   for (const auto& [name, port] : uplinks_) names[port] = name;
+  for (const auto& [name, opened] : teams_) names[opened.team->port()] = name;
   for (const auto& [name, guest] : guests_) names[guest.port] = name;
   for (const auto& [name, port] : hosts_) names[port] = name;
   std::vector<NamedLearnedAddress> named;

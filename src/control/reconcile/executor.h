@@ -4,6 +4,7 @@
 //         fails because of the world is noted under its object in actual().failed and the others go on.
 // Threads control's only.
 #pragma once
+#include <boost/asio/io_context.hpp>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "control/host/sharing.h"
 #include "control/reconcile/offload_keeper.h"
 #include "control/reconcile/plan.h"
+#include "control/team/team.h"
 #include "control/vhost_user/endpoint.h"
 #include "dataplane/dataplane.h"
 
@@ -26,15 +28,16 @@ using EndpointFactory = std::function<Result<std::unique_ptr<vhost_user::Endpoin
 
 struct NamedLearnedAddress {
   dataplane::LearnedAddress address;
-  std::string port;  // name of the vnic or NIC
+  std::string port;  // name of the vnic, NIC or team
 };
 
 class Executor {
  public:
   // `socket_group`: of the sockets that endpoints listen on.
-  Executor(dataplane::Dataplane& dataplane, host::Sharing& sharing, OffloadKeeper& offloads,
-           EndpointFactory make_endpoint, std::optional<unsigned> socket_group)
-      : dataplane_(dataplane),
+  Executor(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, host::Sharing& sharing,
+           OffloadKeeper& offloads, EndpointFactory make_endpoint, std::optional<unsigned> socket_group)
+      : loop_(loop),
+        dataplane_(dataplane),
         sharing_(sharing),
         offloads_(offloads),
         make_endpoint_(std::move(make_endpoint)),
@@ -58,7 +61,7 @@ class Executor {
   // Forgets failures of what is not wanted any more.
   void forget_failures_except(const Wanted& wanted);
   // Forgets what earlier ports of an object counted once the administrator has deleted the object.
-  void forget_counters_except(const PlannedLayout& wanted);
+  void forget_counters_except(const Wanted& wanted);
 
   // Forgets shares of NICs that carry something again: set up anew after a reboot, by a DHCP client, by hand.
   void forget_shares_undone();
@@ -66,10 +69,12 @@ class Executor {
   [[nodiscard]] Result<void> end_share(const std::string& vnic, const std::string& nic);
 
   // Passes the data plane's faults on: a guest's to its endpoint, if that is connected, for a fault stays until the next
-  // link; a device that is gone becomes a failure, so that the next steps close its port. True if there are such.
+  // link; what teams are to know of devices that DPDK drives; a device that is gone becomes a failure, so that the next
+  // steps close its port. True if there are such.
   [[nodiscard]] bool take_faults();
 
-  // Of the object's port and of all earlier ports of the same object, so that they only grow.
+  // Of the object's port and of all earlier ports of the same object, so that they only grow. Of a team, whose kind is
+  // uplink too: and of all members while they were members.
   [[nodiscard]] dataplane::PortCounters counters(const Object& object) const;
   [[nodiscard]] dataplane::PortLearning learning(const Object& object) const;
   // Zeros if the guest vnic has no port.
@@ -79,10 +84,21 @@ class Executor {
   [[nodiscard]] std::optional<dataplane::DeviceState> device_state(const std::string& nic) const;
   // Nothing if the object has no port, or that is in no switch.
   [[nodiscard]] std::optional<unsigned> worker_of(const Object& object) const;
+  // Nothing if the team carries no switch.
+  [[nodiscard]] std::optional<team::Status> team_status(const std::string& team) const;
   // Nothing if the endpoint is not open.
   [[nodiscard]] std::optional<vhost_user::EndpointStatus> endpoint_status(const std::string& vnic) const;
 
  private:
+  struct Member {
+    team::Member member;
+    dataplane::PortCounters before;  // that its port had counted when it became one
+  };
+  struct OpenedTeam {
+    std::unique_ptr<team::Team> team;
+    std::map<std::string, Member> members;  // by NIC
+    dataplane::PortCounters left;           // of members that are none any more, while they were
+  };
   struct Guest {
     PortId port{};
     std::uint16_t mtu = 0;     // of the switch, as last published
@@ -102,16 +118,26 @@ class Executor {
   void step(const SetHostPortMtu& set);
   void step(const CloseHostPort& close);
   void step(const ShareNic& share);
+  void step(const OpenTeam& open);
+  void step(const SetTeamLink& set);
+  void step(const SetTeam& set);
+  void step(const CloseTeam& close);
 
   void tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic);
+  void keep_offloads(const std::string& nic, bool gro);
   // Opens `nic` by `plan`, its offloads put as that needs them.
   [[nodiscard]] Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan);
   void close_port(const Object& object, PortId port, bool remove_left);
+  // Which addresses are behind the team, as the layout has it that was published last.
+  void tell_addresses();
+  [[nodiscard]] team::Member member_of(const TeamMember& planned) const;
+  [[nodiscard]] dataplane::PortCounters counters_as_member(const Member& member) const;
   void note_failure(ObjectKind kind, const std::string& name, const Error& error);
   void warn_once(const Object& object, const std::string& message);
   [[nodiscard]] std::optional<PortId> port_of(const Object& object) const;
   [[nodiscard]] bool take_device_fault(ObjectKind kind, const std::string& name, PortId port);
 
+  boost::asio::io_context& loop_;
   dataplane::Dataplane& dataplane_;
   host::Sharing& sharing_;
   OffloadKeeper& offloads_;
@@ -119,6 +145,7 @@ class Executor {
   const std::optional<unsigned> socket_group_;
   Actual actual_;
   std::map<std::string, PortId> uplinks_;
+  std::map<std::string, OpenedTeam> teams_;
   std::map<std::string, Guest> guests_;
   std::map<std::string, PortId> hosts_;
   std::map<Object, dataplane::PortCounters> earlier_;  // of ports that were closed

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "control/reconcile/pci_nics.h"
+#include "control/reconcile/phrases.h"
 #include "control/vhost_user/socket_path.h"
 #include "model/name.h"
 
@@ -48,15 +49,6 @@ Result<void> make_socket_dir(const std::string& path, std::optional<unsigned> gr
   return {};
 }
 
-// "a, b and 7 more"
-std::string some_of(const std::vector<std::string>& all) {
-  constexpr std::size_t shown_max = 6;
-  const std::size_t shown = std::min(all.size(), shown_max);
-  std::string text = fmt::format("{}", fmt::join(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
-  if (all.size() > shown) text += fmt::format(" and {} more", all.size() - shown);
-  return text;
-}
-
 }  // namespace
 
 HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, store::Store& store,
@@ -68,7 +60,7 @@ HostService::HostService(boost::asio::io_context& loop, dataplane::Dataplane& da
       sharing_(sharing),
       config_(std::move(config)),
       offloads_(store, nics),
-      executor_(dataplane, sharing, offloads_, std::move(make_endpoint), config_.socket_group),
+      executor_(loop, dataplane, sharing, offloads_, std::move(make_endpoint), config_.socket_group),
       faults_(loop),
       retry_(loop),
       release_(loop) {}
@@ -143,15 +135,15 @@ Result<void> HostService::create_switch(const SwitchSpec& spec) {
   added.share_with_host.clear();  // share_nic() sets it, when there is the vnic
   auto host = model::add_switch(state_.host, added);
   if (!host) return fail(host.error());
-  if (auto ok = check_uplink(added, true); !ok) return ok;
+  if (auto ok = check_uplink(*host, added, true); !ok) return ok;
   std::vector<Object> created;
-  if (added.type == model::SwitchType::external) created.push_back({ObjectKind::uplink, added.uplink});
+  for (const std::string& nic : nics_of(*host, added)) created.push_back({ObjectKind::uplink, nic});
   if (!spec.share_with_host.empty()) {
     host = share_nic(std::move(*host), added.name, spec.share_with_host);
     if (!host) return fail(host.error());
     created.push_back({ObjectKind::host_port, spec.share_with_host});
     created.push_back({ObjectKind::share, spec.share_with_host});
-  } else if (auto ok = check_unused_by_host(added); !ok) {
+  } else if (auto ok = check_unused_by_host(*host, added); !ok) {
     return ok;
   }
   return commit({std::move(*host), state_.mac_pool}, created);
@@ -169,10 +161,12 @@ Result<void> HostService::set_switch(const std::string& name, const SwitchChange
   auto host = model::set_switch(state_.host, changed);
   if (!host) return fail(host.error());
   if (change.mtu || change.driver || change.gro) {
-    if (auto ok = check_uplink(changed, false); !ok) return ok;
+    if (auto ok = check_uplink(*host, changed, false); !ok) return ok;
   }
   std::vector<Object> created;
-  if (changed.driver != (*found)->driver) created = {{ObjectKind::uplink, changed.uplink}};  // taken back if it fails
+  if (changed.driver != (*found)->driver) {  // taken back if it fails
+    for (const std::string& nic : nics_of(*host, changed)) created.push_back({ObjectKind::uplink, nic});
+  }
   if (change.share_with_host && *change.share_with_host != changed.share_with_host) {
     const std::string& vnic = *change.share_with_host;
     host = vnic.empty() ? model::unshare_nic(std::move(*host), name) : share_nic(std::move(*host), name, vnic);
@@ -231,40 +225,62 @@ Result<void> HostService::delete_vnic(const std::string& name) {
   return commit({std::move(*host), state_.mac_pool});
 }
 
-Result<void> HostService::check_uplink(const model::Switch& checked, bool must_exist) const {
-  if (checked.type != model::SwitchType::external) return {};
-  if (auto ok = check_other_name(state_.host, checked, nics_.nics()); !ok) return ok;
-  const auto found = nics_.nics().find(checked.uplink);
-  if (found == nics_.nics().end()) {
-    if (!must_exist) return {};
-    if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {  // there, but no Ethernet device
-      return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
+Result<void> HostService::check_uplink(const model::Host& host, const model::Switch& checked, bool must_exist) const {
+  if (host.teams.contains(checked.uplink)) {
+    for (const std::string& nic : host.teams.at(checked.uplink).nics) {
+      if (auto ok = check_nic_suits(checked, nic); !ok) return ok;
     }
-    return check_absent_device(checked.uplink);
+    return {};
   }
+  if (checked.type != model::SwitchType::external) return {};
+  if (auto ok = check_other_name(host, checked.uplink, nics_.nics()); !ok) return ok;
+  if (must_exist) {
+    if (auto ok = check_nic_there("switch " + checked.name, checked.uplink); !ok) return ok;
+  }
+  return check_nic_suits(checked, checked.uplink);
+}
+
+Result<void> HostService::check_nic_there(const std::string& whose, const std::string& nic) const {
+  const auto found = nics_.nics().find(nic);
+  if (found != nics_.nics().end() && !found->second.has_interface()) {
+    const std::string problem = why_not_for_dpdk(found->second);
+    if (!problem.empty()) return fail(ErrorCode::unavailable, fmt::format("nic {}: {}", nic, problem));
+    return {};
+  }
+  if (auto ok = sharing_.check_uplink(nic); !ok) {  // there, but no Ethernet device, or somebody else's
+    return fail(ok.error().code, fmt::format("{}: {}", whose, ok.error().message));
+  }
+  return found == nics_.nics().end() ? check_absent_device(nic) : Result<void>{};
+}
+
+Result<void> HostService::check_nic_suits(const model::Switch& checked, const std::string& nic) const {
+  const auto found = nics_.nics().find(nic);
+  if (found == nics_.nics().end()) return {};
   if (const auto choice = model::choose_driver(checked.driver, found->second); choice.attempts.empty()) {
     return fail(ErrorCode::invalid, choice.refusal);
   }
-  if (!found->second.has_interface()) return check_device(checked, found->second, must_exist);
+  if (!found->second.has_interface()) return check_device(checked, nic);
   if (!checked.gro && found->second.offload(model::NicOffload::gro) == model::OffloadState::on_fixed) {
     return fail(ErrorCode::invalid,
                 fmt::format("switch {}: driver {} of nic {} cannot switch {} off; use --gro on", checked.name,
-                            found->second.driver, checked.uplink, to_string(model::NicOffload::gro)));
-  }
-  if (must_exist) {
-    if (auto ok = sharing_.check_uplink(checked.uplink); !ok) {
-      return fail(ok.error().code, fmt::format("switch {}: {}", checked.name, ok.error().message));
-    }
+                            found->second.driver, nic, to_string(model::NicOffload::gro)));
   }
   const std::uint32_t nic_mtu = found->second.mtu;
   if (checked.mtu <= nic_mtu) return {};
   return fail(ErrorCode::invalid,
               fmt::format("switch {}: its mtu {} is larger than the mtu {} of nic {}; give a smaller --mtu, or first "
                           "`ip link set {} mtu {}`",
-                          checked.name, checked.mtu, nic_mtu, checked.uplink, checked.uplink, checked.mtu));
+                          checked.name, checked.mtu, nic_mtu, nic, nic, checked.mtu));
 }
 
-Result<void> HostService::check_unused_by_host(const model::Switch& checked) const {
+Result<void> HostService::check_unused_by_host(const model::Host& host, const model::Switch& checked) const {
+  if (const auto team = host.teams.find(checked.uplink); team != host.teams.end()) {
+    for (const std::string& nic : team->second.nics) {
+      if (model::switch_above(state_.host, nic) != nullptr) continue;  // it is ours already
+      if (auto ok = check_unused_by_host(team->second, nic); !ok) return ok;
+    }
+    return {};
+  }
   if (checked.type != model::SwitchType::external) return {};
   const auto carried = sharing_.of_note(checked.uplink);
   if (!carried) return fail(carried.error());
@@ -281,7 +297,8 @@ Result<model::Host> HostService::share_nic(model::Host host, const std::string& 
                                            const std::string& vnic) const {
   const model::Switch& on = host.switches.at(switch_name);
   model::Vnic added{vnic, switch_name, model::VnicKind::host, {}, model::MacOrigin::static_, model::Untagged{}, ""};
-  if (on.type == model::SwitchType::external) {
+  // Of a team the model says what is wrong.
+  if (on.type == model::SwitchType::external && !host.teams.contains(on.uplink)) {
     const auto nic = nics_.nics().find(on.uplink);
     if (nic == nics_.nics().end()) {
       return fail(ErrorCode::not_found,
@@ -309,15 +326,13 @@ Result<void> HostService::check_absent_device(const std::string& name) const {
                   name, interface->driver, interface->name, some_of(*carried), interface->name, model::dpdk_driver));
 }
 
-Result<void> HostService::check_device(const model::Switch& checked, const model::Nic& nic, bool must_work) const {
-  const std::string problem = why_not_for_dpdk(nic);
-  if (must_work && !problem.empty()) return fail(ErrorCode::unavailable, fmt::format("nic {}: {}", nic.name, problem));
-  const auto device = executor_.device_state(nic.name);
+Result<void> HostService::check_device(const model::Switch& checked, const std::string& nic) const {
+  const auto device = executor_.device_state(nic);
   if (!device || checked.mtu <= device->mtu) return {};
   return fail(ErrorCode::invalid,
               fmt::format("switch {}: its mtu {} is larger than the {} that nic {} takes; give a smaller --mtu, or "
                           "another NIC",
-                          checked.name, checked.mtu, device->mtu, nic.name));
+                          checked.name, checked.mtu, device->mtu, nic));
 }
 
 Result<void> HostService::check_socket(const model::Vnic& checked) const {
@@ -415,9 +430,8 @@ std::optional<Error> HostService::shortcoming_of(const Object& object) const {
   if (const auto failure = failed.find(object); failure != failed.end()) return failure->second;
   const auto nic = nics_.nics().find(object.name);
   if (object.kind != ObjectKind::uplink || nic == nics_.nics().end() || nic->second.has_interface()) return {};
-  for (const auto& [name, on] : state_.host.switches) {
-    if (on.uplink != object.name) continue;
-    if (auto ok = check_device(on, nic->second, false); !ok) return ok.error();
+  if (const model::Switch* on = model::switch_above(state_.host, object.name); on != nullptr) {
+    if (auto ok = check_device(*on, object.name); !ok) return ok.error();
   }
   return {};
 }
@@ -431,7 +445,7 @@ void HostService::reconcile() {
     executor_.forget_shares_undone();
     const auto steps = compute_steps(wanted, executor_.actual());
     executor_.run(steps);
-    executor_.forget_counters_except(wanted.layout);
+    executor_.forget_counters_except(wanted);
     if (steps.empty() || !nics_.refresh()) break;
   }
   executor_.keep_offloads();

@@ -64,6 +64,12 @@ class HostService final : public Service {
   [[nodiscard]] Result<VnicView> show_vnic(const std::string& name) const override;
   [[nodiscard]] std::vector<VnicView> list_vnics() const override;
 
+  [[nodiscard]] Result<void> create_team(const model::Team& added) override;
+  [[nodiscard]] Result<void> set_team(const std::string& name, const TeamChange& change) override;
+  [[nodiscard]] Result<void> delete_team(const std::string& name) override;
+  [[nodiscard]] Result<TeamView> show_team(const std::string& name) const override;
+  [[nodiscard]] std::vector<TeamView> list_teams() const override;
+
   [[nodiscard]] Result<NicView> show_nic(const std::string& name) const override;
   [[nodiscard]] std::vector<NicView> list_nics() const override;
   [[nodiscard]] std::vector<dataplane::WorkerStats> list_workers() const override;
@@ -80,16 +86,26 @@ class HostService final : public Service {
 
   [[nodiscard]] Result<void> start();
   void remove_leftovers();
-  [[nodiscard]] Result<void> check_uplink(const model::Switch& checked, bool must_exist) const;
+  // Of a switch of `host`, a host that is to be.
+  [[nodiscard]] Result<void> check_uplink(const model::Host& host, const model::Switch& checked, bool must_exist) const;
+  // That `whose` ("switch lan") may use the NIC.
+  [[nodiscard]] Result<void> check_nic_there(const std::string& whose, const std::string& nic) const;
+  // That the NIC, if it is there, can do what the switch asks for.
+  [[nodiscard]] Result<void> check_nic_suits(const model::Switch& checked, const std::string& nic) const;
+  // Of a team of `host`, which is new or has other NICs than before.
+  [[nodiscard]] Result<void> check_team(const model::Host& host, const model::Team& checked) const;
+  [[nodiscard]] Result<void> check_unused_by_host(const model::Team& checked, const std::string& nic) const;
+  [[nodiscard]] Result<void> check_no_interface(const std::string& team) const;
+  [[nodiscard]] Result<void> check_same_mtu(const model::Team& checked) const;
   [[nodiscard]] Result<void> check_absent_device(const std::string& name) const;
-  [[nodiscard]] Result<void> check_device(const model::Switch& checked, const model::Nic& nic, bool must_work) const;
+  [[nodiscard]] Result<void> check_device(const model::Switch& checked, const std::string& nic) const;
   [[nodiscard]] Result<void> check_socket(const model::Vnic& checked) const;
   // That the worker which `checked` asks for is there, unless it asked for it before: then another start of patchbayd had
   // it, and until one has it again any worker will do.
   [[nodiscard]] Result<void> check_worker(const model::Vnic& checked) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
   // Refuses a NIC without which the host would lose addresses or routes.
-  [[nodiscard]] Result<void> check_unused_by_host(const model::Switch& checked) const;
+  [[nodiscard]] Result<void> check_unused_by_host(const model::Host& host, const model::Switch& checked) const;
   // `host` with the vnic `vnic`, which has the MAC of the switch's NIC.
   [[nodiscard]] Result<model::Host> share_nic(model::Host host, const std::string& switch_name,
                                               const std::string& vnic) const;
@@ -103,6 +119,7 @@ class HostService final : public Service {
   // Of apply(); `next` is the host that it leads to, `given` and `spec` what it was given and that with_shares().
   [[nodiscard]] tl::expected<store::StoredState, ApplyRefusal> state_of(const HostSpec& given) const;
   [[nodiscard]] Result<void> give_mac_of_nic(const model::Switch& on, std::vector<model::Vnic>& vnics) const;
+  [[nodiscard]] std::optional<ApplyRefusal> check_teams(const model::Host& next) const;
   [[nodiscard]] Result<void> choose_macs(const HostSpec& spec, std::vector<model::Vnic>& vnics, model::MacPool& pool,
                                          std::size_t& at) const;
   [[nodiscard]] std::optional<ApplyRefusal> check_world(const model::Host& next) const;
@@ -118,6 +135,10 @@ class HostService final : public Service {
   [[nodiscard]] bool is_host_vnic(const std::string& interface) const;
   [[nodiscard]] SwitchView view_of(const model::Switch& on, std::vector<std::string> vnics) const;
   [[nodiscard]] UplinkView view_of_uplink(const model::Switch& on) const;
+  // What keeps a NIC from being a working uplink, as a phrase; empty: nothing.
+  [[nodiscard]] std::string why_down(const std::string& nic) const;
+  [[nodiscard]] TeamView view_of(const model::Team& team) const;
+  [[nodiscard]] TeamMemberView view_of_member(const std::string& nic, const std::optional<team::Status>& status) const;
   [[nodiscard]] VnicView view_of(const model::Vnic& vnic) const;
   void view_guest_state(VnicView& view) const;
   void view_addresses(VnicView& view) const;

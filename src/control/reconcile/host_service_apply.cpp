@@ -20,9 +20,12 @@ Object object_of(const model::Vnic& vnic) {
   return {vnic.kind == model::VnicKind::guest ? ObjectKind::guest : ObjectKind::host_port, vnic.name};
 }
 
+// The NICs that carry something, with the driver that is asked for.
 std::map<std::string, model::UplinkDriver> uplinks_of(const model::Host& host) {
   std::map<std::string, model::UplinkDriver> uplinks;
-  for (const auto& [name, on] : host.switches) uplinks.emplace(on.uplink, on.driver);
+  for (const auto& [name, on] : host.switches) {
+    for (const std::string& nic : model::nics_of(host, on)) uplinks.emplace(nic, on.driver);
+  }
   return uplinks;
 }
 
@@ -62,7 +65,7 @@ tl::expected<std::vector<ObjectChange>, ApplyRefusal> HostService::apply(const H
   const auto created = created_by(next->host);
   std::map<Object, std::string> switch_of_object;
   for (const auto& [name, on] : next->host.switches) {
-    switch_of_object[{ObjectKind::uplink, on.uplink}] = name;
+    for (const std::string& nic : model::nics_of(next->host, on)) switch_of_object[{ObjectKind::uplink, nic}] = name;
     switch_of_object[{ObjectKind::share, on.share_with_host}] = name;
   }
   const auto ok = commit(std::move(*next), created, true);
@@ -80,7 +83,15 @@ tl::expected<store::StoredState, ApplyRefusal> HostService::state_of(const HostS
   std::vector<model::Vnic> vnics;
   for (const VnicSpec& each : spec.vnics) vnics.push_back(vnic_of(each));
   model::MacPool pool = *state_.mac_pool;
+  std::vector<model::Team> teams;
+  if (given.teams) {
+    teams = *given.teams;
+  } else {
+    for (const auto& [name, team] : state_.host.teams) teams.push_back(team);
+  }
   for (const model::Switch& on : switches) {
+    const auto is_uplink = [&on](const model::Team& team) { return team.name == on.uplink; };
+    if (std::any_of(teams.begin(), teams.end(), is_uplink)) continue;  // no NIC to share: make_host() says so
     if (auto ok = give_mac_of_nic(on, vnics); !ok) {
       return tl::unexpected(ApplyRefusal{std::move(ok.error()), "switch", on.name});
     }
@@ -89,7 +100,7 @@ tl::expected<store::StoredState, ApplyRefusal> HostService::state_of(const HostS
   if (auto ok = choose_macs(spec, vnics, pool, at); !ok) {
     return tl::unexpected(ApplyRefusal{std::move(ok.error()), "vnic", vnics[at].name});
   }
-  auto host = model::make_host(switches, vnics);
+  auto host = model::make_host(switches, vnics, teams);
   if (!host) {
     model::Misfit& misfit = host.error();
     return tl::unexpected(refusal_of(given, std::move(misfit.error), misfit.noun, misfit.name));
@@ -150,17 +161,18 @@ Result<void> HostService::choose_macs(const HostSpec& spec, std::vector<model::V
 }
 
 std::optional<ApplyRefusal> HostService::check_world(const model::Host& next) const {
+  if (auto refusal = check_teams(next)) return refusal;
   const auto uplinks = uplinks_of(state_.host);
   for (const auto& [name, on] : next.switches) {
     const auto now = state_.host.switches.find(name);
     const bool is_same = now != state_.host.switches.end() && now->second.uplink == on.uplink &&
                          now->second.mtu == on.mtu && now->second.driver == on.driver && now->second.gro == on.gro;
     if (is_same) continue;
-    if (auto ok = check_uplink(on, !uplinks.contains(on.uplink)); !ok) {
+    if (auto ok = check_uplink(next, on, !uplinks.contains(on.uplink)); !ok) {
       return ApplyRefusal{std::move(ok.error()), "switch", name};
     }
     if (!on.share_with_host.empty() || uplinks.contains(on.uplink)) continue;
-    if (auto ok = check_unused_by_host(on); !ok) return ApplyRefusal{std::move(ok.error()), "switch", name};
+    if (auto ok = check_unused_by_host(next, on); !ok) return ApplyRefusal{std::move(ok.error()), "switch", name};
   }
   for (const auto& [name, vnic] : next.vnics) {
     if (auto ok = check_worker(vnic); !ok) return ApplyRefusal{std::move(ok.error()), "vnic", name};
@@ -174,9 +186,11 @@ std::vector<Object> HostService::created_by(const model::Host& next) const {
   std::vector<Object> created;
   const auto uplinks = uplinks_of(state_.host);
   for (const auto& [name, on] : next.switches) {
-    const auto now = uplinks.find(on.uplink);
-    const bool is_open = now != uplinks.end() && now->second == on.driver;
-    if (!on.uplink.empty() && !is_open) created.push_back({ObjectKind::uplink, on.uplink});
+    for (const std::string& nic : model::nics_of(next, on)) {
+      const auto now = uplinks.find(nic);
+      const bool is_open = now != uplinks.end() && now->second == on.driver;
+      if (!is_open) created.push_back({ObjectKind::uplink, nic});
+    }
   }
   for (const auto& [name, vnic] : next.vnics) {
     if (opens_anew(state_.host, vnic)) created.push_back(object_of(vnic));

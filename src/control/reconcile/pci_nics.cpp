@@ -46,15 +46,23 @@ Error nothing_to_share(const std::string& switch_name, const std::string& nic) {
                                 switch_name, nic));
 }
 
-Result<void> check_other_name(const model::Host& host, const model::Switch& checked, const Nics& nics) {
-  const std::string device = device_of(checked.uplink, nics);
+Result<void> check_other_name(const model::Host& host, const std::string& nic, const Nics& nics) {
+  const std::string device = device_of(nic, nics);
   if (device.empty()) return {};
   for (const auto& [name, other] : host.switches) {
-    if (name == checked.name || other.uplink == checked.uplink || device_of(other.uplink, nics) != device) continue;
+    if (other.uplink == nic || device_of(other.uplink, nics) != device) continue;
     return fail(ErrorCode::exists,
                 fmt::format("nic {} is the same device as {}, which carries the external switch {} already; a NIC "
                             "carries one: use another NIC, or put the vnics on {}",
-                            checked.uplink, other.uplink, name, name));
+                            nic, other.uplink, name, name));
+  }
+  for (const auto& [name, team] : host.teams) {
+    for (const std::string& member : team.nics) {
+      if (member == nic || device_of(member, nics) != device) continue;
+      return fail(ErrorCode::exists, fmt::format("nic {} is the same device as {}, which is in team {} already; use "
+                                                 "another NIC, or take it out of that team first",
+                                                 nic, member, name));
+    }
   }
   return {};
 }

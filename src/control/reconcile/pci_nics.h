@@ -27,7 +27,8 @@ using Nics = std::map<std::string, model::Nic>;  // by name
 // That the host is to share `nic`, a PCI device without an interface.
 [[nodiscard]] Error nothing_to_share(const std::string& switch_name, const std::string& nic);
 
-// Refuses the uplink of `checked` if its device carries another External switch under its other name. Errors: exists.
-[[nodiscard]] Result<void> check_other_name(const model::Host& host, const model::Switch& checked, const Nics& nics);
+// Refuses `nic` if its device is in use under its other name, as the uplink of a switch of `host` or in a team.
+// Errors: exists.
+[[nodiscard]] Result<void> check_other_name(const model::Host& host, const std::string& nic, const Nics& nics);
 
 }  // namespace patchbay::reconcile

@@ -27,15 +27,33 @@ void want_uplink(const model::Switch& on, const model::Nic& nic, Wanted& wanted)
   }
 }
 
+void want_team(const model::Switch& on, const model::Team& settings, const std::map<std::string, model::Nic>& nics,
+               Wanted& wanted) {
+  WantedTeam& team = wanted.teams[settings.name];
+  team.settings = settings;
+  for (const std::string& name : settings.nics) {
+    const auto nic = nics.find(name);
+    if (nic == nics.end()) continue;
+    want_uplink(on, nic->second, wanted);
+    if (!wanted.uplinks.contains(name)) continue;
+    const bool has_interface = nic->second.has_interface();
+    team.macs[name] = has_interface ? nic->second.mac : MacAddr();
+    if (has_interface) team.links[name] = {nic->second.carrier, nic->second.speed_mbps};
+  }
+}
+
 // One comparison of wanted and actual: what of both is left when the ports that go are closed.
 class Comparison {
  public:
   Comparison(const Wanted& wanted, const Actual& actual) : wanted_(wanted), actual_(actual) {}
 
   std::vector<Step> steps() {
+    take_members_out();
     close_ports();
     std::optional<PlannedLayout> without;
-    if (gone_ != 0) without = only_open(wanted_.layout, left_);
+    if (gone_ != 0 || uplink_becomes_member()) {
+      without = actual_.teams.empty() ? only_open(wanted_.layout, left_) : only_open(wanted_.layout, without_members());
+    }
     const bool is_first_needed = without && *without != actual_.published;
     if (is_first_needed) steps_.insert(steps_.begin(), Publish{*without});
     open_ports();
@@ -58,6 +76,62 @@ class Comparison {
     const auto found = wanted_.uplinks.find(nic);
     return found != wanted_.uplinks.end() && found->second.index == uplink.index &&
            model::same_plans(found->second.choice, uplink.choice) && !failed(ObjectKind::uplink, nic);
+  }
+
+  // Of `nics`, those whose uplinks stay or were opened by now.
+  [[nodiscard]] std::vector<TeamMember> members_of(const WantedTeam& team,
+                                                   const std::map<std::string, ActualUplink>& uplinks,
+                                                   const std::vector<TeamMember>* among) const {
+    std::vector<TeamMember> members;
+    for (const std::string& nic : team.settings.nics) {
+      const auto uplink = uplinks.find(nic);
+      const auto mac = team.macs.find(nic);
+      if (uplink == uplinks.end() || mac == team.macs.end()) continue;
+      const TeamMember member{nic, uplink->second.index, mac->second};
+      const auto is_it = [&member](const TeamMember& known) {
+        return known.nic == member.nic && known.index == member.index;
+      };
+      if (among == nullptr || std::any_of(among->begin(), among->end(), is_it)) members.push_back(member);
+    }
+    return members;
+  }
+  void set_team(const std::string& name, const model::Team& settings, std::vector<TeamMember> members) {
+    left_.teams[name].set(settings, members);
+    steps_.emplace_back(SetTeam{name, settings, std::move(members)});
+  }
+
+  // Before anything is closed, and before what leaves one team can come into another, or be the uplink of a switch.
+  void take_members_out() {
+    for (const auto& [nic, uplink] : actual_.uplinks) {
+      if (stays(nic, uplink)) left_.uplinks.emplace(nic, uplink);
+    }
+    left_.teams = actual_.teams;
+    for (const auto& [name, team] : actual_.teams) {
+      const auto wanted = wanted_.teams.find(name);
+      if (wanted == wanted_.teams.end()) {
+        if (!team.members.empty()) set_team(name, team.settings, {});
+        continue;
+      }
+      auto stay = members_of(wanted->second, left_.uplinks, &team.members);
+      if (stay.size() != team.members.size()) set_team(name, wanted->second.settings, std::move(stay));
+    }
+  }
+
+  // Whether a NIC that is the uplink of a switch now is to be in a team.
+  [[nodiscard]] bool uplink_becomes_member() const {
+    const auto is_in_a_team = [this](const PlannedSwitch& on) {
+      return std::any_of(wanted_.teams.begin(), wanted_.teams.end(),
+                         [&on](const auto& team) { return team.second.macs.contains(on.nic); });
+    };
+    return std::any_of(actual_.published.begin(), actual_.published.end(), is_in_a_team);
+  }
+  // What is left, as the first layout may have it: published before members are out of their teams.
+  [[nodiscard]] Actual without_members() const {
+    Actual left = left_;
+    for (const auto& [name, team] : actual_.teams) {
+      for (const TeamMember& member : team.members) left.uplinks.erase(member.nic);
+    }
+    return left;
   }
 
   void close_ports() {
@@ -83,24 +157,58 @@ class Comparison {
         ++gone_;
       }
     }
+    for (const auto& [name, team] : actual_.teams) {
+      if (wanted_.teams.contains(name)) continue;
+      left_.teams.erase(name);
+      steps_.emplace_back(CloseTeam{name});
+      ++gone_;
+    }
     for (const auto& [nic, uplink] : actual_.uplinks) {
-      if (stays(nic, uplink)) {
-        left_.uplinks.emplace(nic, uplink);
-      } else {
-        steps_.emplace_back(CloseUplink{nic});
-        ++gone_;
+      if (left_.uplinks.contains(nic)) continue;
+      steps_.emplace_back(CloseUplink{nic});
+      ++gone_;
+    }
+  }
+
+  // Of links that go down, before the uplinks hear of it: their frames take another way then, and none is dropped.
+  void tell_links(bool only_down) {
+    for (const auto& [name, team] : wanted_.teams) {
+      auto& told = left_.teams[name].links;
+      for (const auto& [nic, link] : team.links) {
+        if (!left_.uplinks.contains(nic) || (only_down && link.carrier)) continue;
+        const auto before = told.find(nic);
+        if (before != told.end() && before->second == link) continue;
+        told[nic] = link;
+        steps_.emplace_back(SetTeamLink{name, nic, link});
       }
     }
   }
 
-  void open_ports() {
+  void open_uplinks() {
+    for (const auto& [name, team] : wanted_.teams) {
+      if (left_.teams.emplace(name, ActualTeam{}).second) steps_.emplace_back(OpenTeam{name});
+    }
+    tell_links(true);
     for (const auto& [nic, uplink] : wanted_.uplinks) {
       const bool is_new = !left_.uplinks.contains(nic);
       if (is_new && failed(ObjectKind::uplink, nic)) continue;
       if (is_new) steps_.emplace_back(OpenUplink{nic, uplink.index, uplink.choice});
       ActualUplink& opened = left_.uplinks[nic];
+      if (is_new) opened.index = uplink.index;
       if (uplink.carrier && opened.carrier != uplink.carrier) steps_.emplace_back(SetCarrier{nic, *uplink.carrier});
     }
+    tell_links(false);
+    for (const auto& [name, team] : wanted_.teams) {
+      const ActualTeam& opened = left_.teams[name];
+      auto members = members_of(team, left_.uplinks, nullptr);
+      if (opened.settings != team.settings || opened.members != members) {
+        set_team(name, team.settings, std::move(members));
+      }
+    }
+  }
+
+  void open_ports() {
+    open_uplinks();
     for (const auto& [vnic, plan] : wanted_.guests) {
       if (left_.guests.contains(vnic) || failed(ObjectKind::guest, vnic)) continue;
       steps_.emplace_back(OpenGuestPort{vnic});
@@ -149,6 +257,17 @@ struct Describe {
     return fmt::format("carrier of uplink {} is {}", s.nic, s.up ? "up" : "down");
   }
   std::string operator()(const CloseUplink& s) const { return "close uplink " + s.nic; }
+  std::string operator()(const OpenTeam& s) const { return "open team " + s.team; }
+  std::string operator()(const SetTeamLink& s) const {
+    return fmt::format("link of {} in team {} is {}", s.nic, s.team, s.link.carrier ? "up" : "down");
+  }
+  std::string operator()(const SetTeam& s) const {
+    std::string members;
+    for (const TeamMember& member : s.members) members += (members.empty() ? "" : ", ") + member.nic;
+    return fmt::format("set team {} to {}, {}: {}", s.team, to_string(s.settings.mode), to_string(s.settings.balance),
+                       members.empty() ? "no members" : members);
+  }
+  std::string operator()(const CloseTeam& s) const { return "close team " + s.team; }
   std::string operator()(const OpenGuestPort& s) const { return "open guest port " + s.vnic; }
   std::string operator()(const CloseGuestPort& s) const { return "close guest port " + s.vnic; }
   std::string operator()(const OpenEndpoint& s) const {
@@ -167,6 +286,15 @@ struct Describe {
 
 }  // namespace
 
+void ActualTeam::set(const model::Team& changed, const std::vector<TeamMember>& now) {
+  for (const TeamMember& before : members) {
+    const auto is_it = [&before](const TeamMember& member) { return member.nic == before.nic; };
+    if (std::none_of(now.begin(), now.end(), is_it)) links.erase(before.nic);
+  }
+  settings = changed;
+  members = now;
+}
+
 std::string vhost_socket_path(const std::string& run_dir, const std::string& vnic) {
   return run_dir + "/vhost/" + vnic + ".sock";
 }
@@ -177,6 +305,10 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
   for (const auto& [name, on] : host.switches) {
     position[name] = wanted.layout.size();
     wanted.layout.push_back({name, on.uplink, on.mtu, {}, on.gro});
+    if (const auto team = host.teams.find(on.uplink); team != host.teams.end()) {
+      want_team(on, team->second, nics, wanted);
+      continue;
+    }
     const auto nic = nics.find(on.uplink);
     if (!on.uplink.empty() && nic != nics.end()) want_uplink(on, nic->second, wanted);
   }
@@ -195,7 +327,7 @@ PlannedLayout only_open(const PlannedLayout& layout, const Actual& actual) {
   PlannedLayout open;
   for (const PlannedSwitch& planned : layout) {
     PlannedSwitch kept{planned.name, "", planned.mtu, {}, planned.gro};
-    if (actual.uplinks.contains(planned.nic)) kept.nic = planned.nic;
+    if (actual.uplinks.contains(planned.nic) || actual.teams.contains(planned.nic)) kept.nic = planned.nic;
     for (const PlannedVnic& vnic : planned.vnics) {
       if (actual.guests.contains(vnic.name) || actual.hosts.contains(vnic.name)) kept.vnics.push_back(vnic);
     }

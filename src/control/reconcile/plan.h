@@ -4,7 +4,8 @@
 //         the data plane should have. compute_steps() compares that with what it has, as plain values, and lists what
 //         is to be done, in the order that never lets a frame meet a port that is not there: publish without what goes,
 //         close it, open what comes, publish with it, and only then let guests in and move the host's addresses.
-//         What failed to open is left alone, as if it were not wanted, until somebody takes it off `failed`.
+//         A member is taken out of its team before its port is closed or used by a switch, and comes in after it is open;
+//         what changes in a team whose port stays is no matter of the layout. What failed to open is left alone, as if it were not wanted, until somebody takes it off `failed`.
 // Threads pure functions.
 #pragma once
 #include <compare>
@@ -17,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/mac_addr.h"
+#include "control/team/team.h"
 #include "control/vhost_user/endpoint.h"
 #include "model/host.h"
 #include "model/nic.h"
@@ -30,6 +32,12 @@ struct WantedUplink {
   int index = 0;                        // of the interface: another one of the same name is another device
   std::optional<bool> carrier = false;  // nothing: the data plane knows better than the kernel
   model::DriverChoice choice = {};      // how it is to be opened
+};
+// Of a team that carries a switch. Its members are uplinks.
+struct WantedTeam {
+  model::Team settings;
+  std::map<std::string, MacAddr> macs;      // of those of its NICs that are there; zeros of what DPDK drives
+  std::map<std::string, team::Link> links;  // of those with an interface
 };
 struct EndpointPlan {
   vhost_user::Role role = vhost_user::Role::listen;
@@ -58,7 +66,7 @@ struct PlannedVnic {
 };
 struct PlannedSwitch {
   std::string name;
-  std::string nic;  // the uplink; empty: none
+  std::string nic;  // the uplink, or the team; empty: none
   std::uint16_t mtu = 0;
   std::vector<PlannedVnic> vnics;
   bool gro = true;
@@ -75,6 +83,7 @@ struct SharePlan {
 
 struct Wanted {
   std::map<std::string, WantedUplink> uplinks;  // by NIC
+  std::map<std::string, WantedTeam> teams;      // by name
   std::map<std::string, EndpointPlan> guests;   // by vnic
   std::map<std::string, HostPortPlan> hosts;    // by vnic
   std::map<std::string, SharePlan> shares;      // by vnic
@@ -82,7 +91,7 @@ struct Wanted {
 };
 
 // An uplink whose NIC is not in `nics` is not wanted: it waits for the NIC. So does one on a PCI device that is not bound
-// for DPDK.
+// for DPDK. NICs of a team that carries no switch are left alone.
 [[nodiscard]] Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& nics,
                           const std::string& run_dir);
 
@@ -104,12 +113,27 @@ struct ActualUplink {
   model::DriverChoice choice;   // that it was opened by
   model::DriverAttempt used;    // of its attempts, the one that could be opened, with the reason
 };
+struct TeamMember {
+  std::string nic;
+  int index = 0;
+  MacAddr mac;  // zeros: the device knows
+  friend bool operator==(const TeamMember&, const TeamMember&) = default;
+};
+struct ActualTeam {
+  model::Team settings;
+  std::vector<TeamMember> members;          // in the order of settings.nics
+  std::map<std::string, team::Link> links;  // that the team was told of, of members and of those that may be next
+
+  // Forgets the links of members that are none any more: when they come back, they are told anew.
+  void set(const model::Team& changed, const std::vector<TeamMember>& now);
+};
 struct MtuFailure {
   std::uint16_t mtu = 0;  // that was wanted
   Error why;
 };
 struct Actual {
   std::map<std::string, ActualUplink> uplinks;
+  std::map<std::string, ActualTeam> teams;
   std::map<std::string, std::optional<EndpointPlan>> guests;  // the port is open; the endpoint, if that is
   std::map<std::string, HostPortPlan> hosts;
   std::map<std::string, SharePlan> shares;  // whose NICs carry nothing any more
@@ -138,6 +162,26 @@ struct SetCarrier {
 struct CloseUplink {
   std::string nic;
   friend bool operator==(const CloseUplink&, const CloseUplink&) = default;
+};
+struct OpenTeam {
+  std::string team;
+  friend bool operator==(const OpenTeam&, const OpenTeam&) = default;
+};
+struct SetTeamLink {  // of a member, or of an uplink that will be one
+  std::string team;
+  std::string nic;
+  team::Link link;
+  friend bool operator==(const SetTeamLink&, const SetTeamLink&) = default;
+};
+struct SetTeam {
+  std::string team;
+  model::Team settings;
+  std::vector<TeamMember> members;
+  friend bool operator==(const SetTeam&, const SetTeam&) = default;
+};
+struct CloseTeam {  // it has no members any more
+  std::string team;
+  friend bool operator==(const CloseTeam&, const CloseTeam&) = default;
 };
 struct OpenGuestPort {
   std::string vnic;
@@ -178,11 +222,13 @@ struct ShareNic {  // moves what the NIC carries to the vnic
   friend bool operator==(const ShareNic&, const ShareNic&) = default;
 };
 using Step = std::variant<Publish, OpenUplink, SetCarrier, CloseUplink, OpenGuestPort, CloseGuestPort, OpenEndpoint,
-                          CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort, ShareNic>;
+                          CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort, ShareNic, OpenTeam, SetTeamLink,
+                          SetTeam, CloseTeam>;
 
 [[nodiscard]] std::vector<Step> compute_steps(const Wanted& wanted, const Actual& actual);
 
-// `layout` without the ports that are not open in `actual`, and without switches that are then empty.
+// `layout` without the ports that are not open in `actual`, and without switches that are then empty. A team is open also
+// without members.
 [[nodiscard]] PlannedLayout only_open(const PlannedLayout& layout, const Actual& actual);
 
 // One line for the log: "open uplink eth1", …

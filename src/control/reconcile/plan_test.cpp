@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <functional>
 
+#include "tests/support/after_steps.h"
+
 namespace patchbay::reconcile {
 namespace {
+
+using test::after;
 
 // sw1 on eth1 with guests vm1 (VLAN 101) and vm2 and the host vnic mgmt; pr1 with the guest vm3, which connects.
 model::Host example_host() {
@@ -29,30 +33,6 @@ model::Host example_host() {
 
 std::map<std::string, model::Nic> example_nics() {
   return {{"eth1", {"eth1", 7, {}, 1500, true, true, "", std::nullopt, true, std::nullopt}}};
-}
-
-// What the data plane has after all of `steps` succeeded.
-Actual after(Actual actual, const std::vector<Step>& steps) {
-  struct Apply {
-    Actual& to;
-    void operator()(const Publish& s) { to.published = s.layout; }
-    void operator()(const OpenUplink& s) { to.uplinks[s.nic] = {s.index, std::nullopt, s.choice, {}}; }
-    void operator()(const SetCarrier& s) { to.uplinks.at(s.nic).carrier = s.up; }
-    void operator()(const CloseUplink& s) { to.uplinks.erase(s.nic); }
-    void operator()(const OpenGuestPort& s) { to.guests[s.vnic] = std::nullopt; }
-    void operator()(const CloseGuestPort& s) { to.guests.erase(s.vnic); }
-    void operator()(const OpenEndpoint& s) { to.guests.at(s.vnic) = s.plan; }
-    void operator()(const CloseEndpoint& s) { to.guests.at(s.vnic) = std::nullopt; }
-    void operator()(const OpenHostPort& s) { to.hosts[s.vnic] = s.plan; }
-    void operator()(const SetHostPortMtu& s) { to.hosts.at(s.vnic).mtu = s.mtu; }
-    void operator()(const CloseHostPort& s) {
-      to.hosts.erase(s.vnic);
-      to.shares.erase(s.vnic);
-    }
-    void operator()(const ShareNic& s) { to.shares[s.vnic] = s.plan; }
-  };
-  for (const Step& step : steps) std::visit(Apply{actual}, step);
-  return actual;
 }
 
 Actual example_actual() {

@@ -23,6 +23,17 @@ model::BufferSettings changed(model::BufferSettings settings, const BufferChange
   return settings;
 }
 
+model::Team changed(model::Team team, const TeamChange& change) {
+  if (change.nics) team.nics = *change.nics;
+  if (change.mode) team.mode = *change.mode;
+  if (change.balance) team.balance = *change.balance;
+  if (change.standby) team.standby = *change.standby;
+  if (team.mode != model::TeamMode::lacp) team.lacp_timer = model::LacpTimer::fast;
+  if (change.lacp_timer) team.lacp_timer = *change.lacp_timer;
+  if (change.failback_delay_ms) team.failback_delay_ms = *change.failback_delay_ms;
+  return team;
+}
+
 HostSpec with_shares(HostSpec spec) {
   std::set<std::string> listed;
   for (const VnicSpec& vnic : spec.vnics) listed.insert(vnic.name);

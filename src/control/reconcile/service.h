@@ -15,9 +15,11 @@
 
 #include "base/result.h"
 #include "control/reconcile/changes.h"
+#include "control/team/status.h"
 #include "dataplane/dataplane.h"
 #include "model/nic.h"
 #include "model/switch.h"
+#include "model/team.h"
 #include "model/vnic.h"
 
 namespace patchbay::reconcile {
@@ -74,14 +76,26 @@ struct VnicChange {
   BufferChange buffer = {};
 };
 
-// A whole host. Names are unique among the switches, and among the vnics.
+struct TeamChange {  // what `team set` gives
+  std::optional<std::vector<std::string>> nics = {};
+  std::optional<model::TeamMode> mode = {};
+  std::optional<model::TeamBalance> balance = {};
+  std::optional<std::string> standby = {};  // empty: none any more
+  std::optional<model::LacpTimer> lacp_timer = {};
+  std::optional<std::uint32_t> failback_delay_ms = {};
+};
+// Where LACP ends, so does what its timer was.
+[[nodiscard]] model::Team changed(model::Team team, const TeamChange& change);
+
+// A whole host. Names are unique among the switches, among the vnics, and among the teams.
 struct HostSpec {
   std::vector<SwitchSpec> switches;
   std::vector<VnicSpec> vnics;
+  std::optional<std::vector<model::Team>> teams = {};  // nothing: they stay as they are
 };
 struct ApplyRefusal {
   Error error;
-  std::string noun;  // "switch", "vnic": the object that is at fault; empty: no single one is
+  std::string noun;  // "switch", "vnic", "team": the object that is at fault; empty: no single one is
   std::string name;
 };
 
@@ -94,17 +108,19 @@ struct ApplyRefusal {
 // Desired and actual, together.
 struct NicView {
   model::Nic nic;               // of one that DPDK drives, what the device says; all zeros while it is not open
-  std::string switch_name;      // of the External switch on it; empty: none
+  std::string switch_name;      // of the External switch on it, or on its team; empty: none
   model::DriverAttempt driver;  // that an External switch with driver auto would try first, and why
   std::string state_reason;     // what stands in the way of its use, or how it is used; empty: nothing to say
+  std::string team = {};        // that it is in; empty: none
 };
 struct UplinkView {
-  std::string nic;
-  std::string state;         // "up", "down"
+  std::string nic;           // empty: a team
+  std::string state;         // "up", "down"; of a team as in TeamView
   std::string state_reason;  // "no carrier", "no such NIC", …; up: empty, or what is lost (the NIC's MTU is too small)
   dataplane::PortCounters counters;
   std::string driver;         // in use: "packet", "xdp"; empty: it is not open
   std::string driver_reason;  // why that one; empty as `driver`
+  std::string team = {};      // empty: a NIC. Each member of a team has a driver of its own
 };
 struct SwitchView {
   model::Switch desired;
@@ -120,7 +136,7 @@ struct RefusedSource {
 struct FdbRow {
   std::optional<VlanId> vid;  // nothing: no VLAN
   MacAddr mac;
-  std::string port;  // the vnic, or the NIC of the uplink, behind which it is
+  std::string port;  // the vnic, or the NIC or team of the uplink, behind which it is
   std::uint32_t age_s = 0;
 };
 struct VnicView {
@@ -139,6 +155,27 @@ struct VnicView {
   dataplane::BufferState buffered = {};
   std::string buffer_advice = {};               // a sentence; empty: none
   std::optional<RefusedSource> refused_source;  // while it would be refused again
+};
+struct TeamMemberView {
+  team::MemberStatus status;
+  bool carrier = false;
+  std::optional<std::uint32_t> speed_mbps;
+  std::string driver;         // in use: "packet", "xdp", "dpdk"; empty: it is not open
+  std::string driver_reason;  // why that one; empty as `driver`
+  dataplane::PortCounters counters;
+};
+struct TeamView {
+  model::Team desired;
+  std::string switch_name;   // of the External switch on it; empty: none, and its NICs are left alone
+  std::string state;         // "up": all members carry, or stand by; "degraded": some; "down": none
+  std::string state_reason;  // a phrase for people, that names each member which does not; empty when all is well
+  // How many hardware queues it has for vnics: "sum-of-queues" of its members, of which each is one vnic's at one member; or
+  // "min-queues", as many as the member with the fewest, each at every member.
+  std::string queue_model;
+  std::vector<TeamMemberView> members;  // in the order of desired.nics
+  std::uint64_t failovers = 0;          // since the switch is on it
+  std::uint64_t announcements = 0;      // likewise
+  dataplane::PortCounters counters;     // likewise, of the team as one uplink
 };
 
 class Service {
@@ -161,6 +198,12 @@ class Service {
   [[nodiscard]] virtual Result<void> delete_vnic(const std::string& name) = 0;
   [[nodiscard]] virtual Result<VnicView> show_vnic(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<VnicView> list_vnics() const = 0;
+
+  [[nodiscard]] virtual Result<void> create_team(const model::Team& added) = 0;
+  [[nodiscard]] virtual Result<void> set_team(const std::string& name, const TeamChange& change) = 0;
+  [[nodiscard]] virtual Result<void> delete_team(const std::string& name) = 0;
+  [[nodiscard]] virtual Result<TeamView> show_team(const std::string& name) const = 0;
+  [[nodiscard]] virtual std::vector<TeamView> list_teams() const = 0;
 
   [[nodiscard]] virtual Result<NicView> show_nic(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<NicView> list_nics() const = 0;

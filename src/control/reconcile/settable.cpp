@@ -73,4 +73,12 @@ Json settable(const model::Vnic& vnic) {
   return json;
 }
 
+Json settable(const model::Team& team) {
+  Json json = {{"nics", team.nics}, {"mode", model::to_string(team.mode)}, {"balance", model::to_string(team.balance)}};
+  if (!team.standby.empty()) json["standby"] = team.standby;
+  if (team.mode == model::TeamMode::lacp) json["lacp_timer"] = model::to_string(team.lacp_timer);
+  json["failback_delay_ms"] = team.failback_delay_ms;
+  return json;
+}
+
 }  // namespace patchbay::reconcile

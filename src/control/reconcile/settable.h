@@ -1,12 +1,13 @@
-// A switch or a vnic as a document: the fields that an administrator sets, as JSON, under the names of the API.
+// A switch, a vnic or a team as a document: the fields that an administrator sets, as JSON, under the names of the API.
 //
 // Theory  One writer for all that is written of an object: `export`, and before and after in the audit. api/specs.h is
 //         the one reader, for POST and for `apply`. What is written is read back to the same object, and has exactly
-//         the fields that openapi.yaml has in SwitchCreate and VnicCreate, but the name: tests hold the three together.
+//         the fields that openapi.yaml has in SwitchCreate, VnicCreate and TeamCreate, but the name: tests hold the three together.
 #pragma once
 #include <nlohmann/json.hpp>
 
 #include "model/switch.h"
+#include "model/team.h"
 #include "model/vnic.h"
 
 namespace patchbay::reconcile {
@@ -15,5 +16,6 @@ namespace patchbay::reconcile {
 [[nodiscard]] nlohmann::ordered_json settable(const model::VlanMode& mode);
 [[nodiscard]] nlohmann::ordered_json settable(const model::Switch& on);
 [[nodiscard]] nlohmann::ordered_json settable(const model::Vnic& vnic);
+[[nodiscard]] nlohmann::ordered_json settable(const model::Team& team);
 
 }  // namespace patchbay::reconcile

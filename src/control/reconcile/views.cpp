@@ -3,6 +3,7 @@
 
 #include "control/reconcile/host_service.h"
 #include "control/reconcile/pci_nics.h"
+#include "control/reconcile/phrases.h"
 
 namespace patchbay::reconcile {
 namespace {
@@ -12,15 +13,6 @@ std::map<std::string, std::vector<std::string>> vnics_by_switch(const model::Hos
   std::map<std::string, std::vector<std::string>> names;
   for (const auto& [name, vnic] : host.vnics) names[vnic.switch_name].push_back(name);
   return names;
-}
-
-// What it means that a NIC carries less than the switch on it does; empty if it does not.
-std::string nic_mtu_phrase(const model::Switch& on, const model::Nic& nic) {
-  if (nic.mtu >= on.mtu) return "";
-  return fmt::format(
-      "nic {0} has mtu {1}, switch {2} has {3}: frames with more than {1} bytes of layer 3 are lost, those "
-      "to the wire as uplink_refused; `ip link set {0} mtu {3}`, or `patchbay switch set {2} --mtu {1}`",
-      nic.name, nic.mtu, on.name, on.mtu);
 }
 
 // What it means that a guest goes by another MTU than its switch; empty if it does not.
@@ -98,30 +90,36 @@ SwitchView HostService::view_of(const model::Switch& on, std::vector<std::string
 UplinkView HostService::view_of_uplink(const model::Switch& on) const {
   const std::string& nic = on.uplink;
   const Object object{ObjectKind::uplink, nic};
+  if (const auto team = state_.host.teams.find(nic); team != state_.host.teams.end()) {
+    const TeamView shown = view_of(team->second);
+    return {"", shown.state, shown.state_reason, shown.counters, "", "", nic};
+  }
   UplinkView view{nic, "down", "", executor_.counters(object), "", ""};
   if (const auto open = executor_.actual().uplinks.find(nic); open != executor_.actual().uplinks.end()) {
     view.driver = to_string(open->second.used.plan.driver);
     view.driver_reason = open->second.used.reason;
   }
+  view.state_reason = why_down(nic);
+  if (!view.state_reason.empty()) return view;
+  view.state = "up";
+  view.state_reason = nic_mtu_phrase(on, view_of(nics_.nics().at(nic)).nic);
+  return view;
+}
+
+std::string HostService::why_down(const std::string& nic) const {
   const auto& failed = executor_.actual().failed;
-  const auto failure = failed.find(object);
+  const auto failure = failed.find({ObjectKind::uplink, nic});
   const auto found = nics_.nics().find(nic);
   if (found == nics_.nics().end()) {
     const Error absent = no_such_nic(nic, nics_.nics());
-    view.state_reason = absent.code == ErrorCode::not_found ? "no such NIC" : absent.message;
-  } else if (failure != failed.end()) {
-    view.state_reason = failure->second.message;
-  } else if (!found->second.has_interface() && !executor_.device_state(nic)) {
-    view.state_reason = why_not_for_dpdk(found->second);
-  } else if (found->second.has_interface() && !found->second.up) {
-    view.state_reason = fmt::format("the NIC is down: `ip link set {} up`", nic);
-  } else if (const model::Nic now = view_of(found->second).nic; !now.carrier) {
-    view.state_reason = "no carrier";
-  } else {
-    view.state = "up";
-    view.state_reason = nic_mtu_phrase(on, now);
+    return absent.code == ErrorCode::not_found ? "no such NIC" : absent.message;
   }
-  return view;
+  if (failure != failed.end()) return failure->second.message;
+  if (!found->second.has_interface() && !executor_.device_state(nic)) return why_not_for_dpdk(found->second);
+  if (found->second.has_interface() && !found->second.up) {
+    return fmt::format("the NIC is down: `ip link set {} up`", nic);
+  }
+  return view_of(found->second).nic.carrier ? "" : "no carrier";
 }
 
 Result<VnicView> HostService::show_vnic(const std::string& name) const {
@@ -256,9 +254,10 @@ std::vector<NicView> HostService::list_nics() const {
 
 NicView HostService::view_of(const model::Nic& nic) const {
   NicView view{nic, "", model::choose_driver(model::UplinkDriver::auto_, nic).attempts.front(), ""};
-  for (const auto& [name, on] : state_.host.switches) {
-    if (on.uplink == nic.name) view.switch_name = name;
-  }
+  const model::Team* team = model::team_of(state_.host, nic.name);
+  if (team != nullptr) view.team = team->name;
+  const model::Switch* on = model::switch_above(state_.host, nic.name);
+  if (on != nullptr) view.switch_name = on->name;
   if (!nic.has_interface()) view_device_state(view);
   return view;
 }
