@@ -78,6 +78,10 @@ void check_queues(CLI::Option& option) {
   check_number(option, "a number of queue pairs", "1 to 8");
 }
 
+void check_failback_delay(CLI::Option& option) {
+  check_number(option, "a number of milliseconds", "0 to 600000");
+}
+
 void check_worker(CLI::Option& option) {
   check_number(option, "a worker", "0 to 255", "auto");
 }

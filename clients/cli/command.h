@@ -21,8 +21,9 @@ inline constexpr int exit_done = 0;
 inline constexpr int exit_refused = 1;
 inline constexpr int exit_usage = 2;
 
-// nic.cpp, switch.cpp, vnic.cpp, worker.cpp, show.cpp
+// nic.cpp, team.cpp, switch.cpp, vnic.cpp, worker.cpp, show.cpp
 void add_nic(CLI::App& app, Context& context);
+void add_team(CLI::App& app, Context& context);
 void add_switch(CLI::App& app, Context& context);
 void add_vnic(CLI::App& app, Context& context);
 void add_worker(CLI::App& app, Context& context);
@@ -34,6 +35,7 @@ void add_completion(CLI::App& app, Context& context);  // completion.cpp
 
 // What a list and a `show NAME` print; show.cpp prints the lists too.
 [[nodiscard]] std::string nic_table(const Json& nics);
+[[nodiscard]] std::string team_table(const Json& teams);
 [[nodiscard]] std::string switch_table(const Json& switches);
 [[nodiscard]] std::string vnic_table(const Json& vnics);
 [[nodiscard]] std::string worker_table(const Json& workers);
@@ -57,6 +59,7 @@ void check_mtu(CLI::Option& option);
 void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
 void check_queues(CLI::Option& option);
+void check_failback_delay(CLI::Option& option);
 void check_worker(CLI::Option& option);  // or "auto"
 // Options --buffer and --buffer-max-age; `whose` ends their descriptions.
 void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose);

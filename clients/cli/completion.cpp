@@ -100,6 +100,7 @@ Words words_of_type(const std::string& type) {
 Words lists_of_type(const std::string& type) {
   Words lists;
   if (type.rfind("NIC", 0) == 0) lists.push_back("/v1/nics");
+  if (type.find("TEAM") != std::string::npos) lists.push_back("/v1/teams");
   if (type.rfind("SWITCH", 0) == 0) lists.push_back("/v1/switches");
   return lists;
 }
@@ -109,9 +110,10 @@ Words lists_of_verb(const CLI::App& verb) {
   const std::string noun = verb.get_parent() != nullptr ? verb.get_parent()->get_name() : "";
   if (verb.get_name() == "create") return {};
   if (noun == "nic") return {"/v1/nics"};
+  if (noun == "team") return {"/v1/teams"};
   if (noun == "switch") return {"/v1/switches"};
   if (noun == "vnic") return {"/v1/vnics"};
-  if (verb.get_name() == "audit") return {"/v1/switches", "/v1/vnics"};
+  if (verb.get_name() == "audit") return {"/v1/switches", "/v1/teams", "/v1/vnics"};
   return {};
 }
 

@@ -15,6 +15,7 @@ class CompletionTest : public testing::Test {
     app.add_flag("--json", context.json);
     add_show(app, context);
     add_nic(app, context);
+    add_team(app, context);
     add_switch(app, context);
     add_vnic(app, context);
     add_host_file(app, context);
@@ -27,6 +28,7 @@ class CompletionTest : public testing::Test {
       asked = socket_path + " " + path;
       if (path == "/v1/nics") return Words{"eth0", "eth1"};
       if (path == "/v1/switches") return Words{"lan", "lab"};
+      if (path == "/v1/teams") return Words{"up1", "up2"};
       return Words{"web", "db"};
     });
   }
@@ -37,7 +39,7 @@ class CompletionTest : public testing::Test {
 };
 
 TEST_F(CompletionTest, offers_nouns_and_verbs) {
-  EXPECT_EQ(offer({""}), (Words{"apply", "audit", "completion", "export", "nic", "show", "switch", "vnic"}));
+  EXPECT_EQ(offer({""}), (Words{"apply", "audit", "completion", "export", "nic", "show", "switch", "team", "vnic"}));
   EXPECT_EQ(offer({"sw"}), Words{"switch"});
   EXPECT_EQ(offer({"vnic", ""}), (Words{"attach-args", "create", "delete", "list", "set", "show"}));
   EXPECT_EQ(offer({"vnic", "x"}), Words{});
@@ -52,7 +54,9 @@ TEST_F(CompletionTest, offers_names_of_the_noun_but_not_for_a_new_object) {
   EXPECT_EQ(offer({"switch", "fdb", ""}), (Words{"lab", "lan"}));
   EXPECT_EQ(offer({"nic", "show", "eth"}), (Words{"eth0", "eth1"}));
   EXPECT_EQ(offer({"vnic", "create", ""}), Words{});
-  EXPECT_EQ(offer({"audit", ""}), (Words{"db", "lab", "lan", "web"}));
+  EXPECT_EQ(offer({"audit", ""}), (Words{"db", "lab", "lan", "up1", "up2", "web"}));
+  EXPECT_EQ(offer({"team", "set", ""}), (Words{"up1", "up2"}));
+  EXPECT_EQ(offer({"team", "create", ""}), Words{});
 }
 
 TEST_F(CompletionTest, offers_options_of_the_verb_and_those_that_may_stand_anywhere) {
@@ -68,6 +72,10 @@ TEST_F(CompletionTest, offers_options_of_the_verb_and_those_that_may_stand_anywh
 TEST_F(CompletionTest, offers_values_of_an_option) {
   EXPECT_EQ(offer({"vnic", "create", "new", "--switch", ""}), (Words{"lab", "lan"}));
   EXPECT_EQ(offer({"switch", "create", "new", "--external", "eth1"}), Words{"eth1"});
+  EXPECT_EQ(offer({"switch", "create", "new", "--external", ""}), (Words{"eth0", "eth1", "up1", "up2"}));
+  EXPECT_EQ(offer({"team", "create", "new", "--nics", ""}), (Words{"eth0", "eth1"}));
+  EXPECT_EQ(offer({"team", "set", "up1", "--standby", ""}), (Words{"eth0", "eth1", "none"}));
+  EXPECT_EQ(offer({"team", "set", "up1", "--mode", ""}), (Words{"lacp", "static", "switch-independent"}));
   EXPECT_EQ(offer({"vnic", "attach-args", "web", "--format", ""}), (Words{"libvirt", "qemu"}));
   EXPECT_EQ(offer({"switch", "set", "lan", "--force-vlan", ""}), Words{"none"});
   EXPECT_EQ(offer({"vnic", "set", "web", "--mac-spoofing", ""}), (Words{"off", "on"}));

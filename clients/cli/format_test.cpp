@@ -112,6 +112,32 @@ TEST(Picture, shows_uplink_switch_vnics_and_free_nics) {
   EXPECT_NE(picture(host, false).find("`- web "), std::string::npos);
 }
 
+TEST(Picture, draws_a_team_with_its_nics) {
+  const Json host = Json::parse(R"({
+    "nics": [{"name": "eth0", "switch": null, "team": null}, {"name": "eth1", "switch": "lan", "team": "up1"},
+             {"name": "eth10", "switch": "lan", "team": "up1"}, {"name": "eth3", "switch": null, "team": "up2"}],
+    "teams": [
+      {"name": "up1", "mode": "lacp", "switch": "lan", "state": "degraded", "members": [
+        {"nic": "eth1", "state": "active", "state_reason": ""},
+        {"nic": "eth10", "state": "down", "state_reason": "no carrier"}]},
+      {"name": "up2", "mode": "static", "switch": null, "state": "down", "members": []}],
+    "switches": [
+      {"name": "lan", "type": "external", "force_vlan": null, "mtu": 1500, "vnics": [],
+       "uplink": {"nic": null, "team": "up1", "state": "degraded", "state_reason": "eth10: no carrier"}}],
+    "vnics": []})");
+  EXPECT_EQ(picture(host, true),
+            "┌─ eth1   active\n"
+            "├─ eth10  down: no carrier\n"
+            "up1  team, lacp, degraded\n"
+            "│\n"
+            "[lan]  external switch, MTU 1500\n"
+            "└─ no vnics\n"
+            "\n"
+            "NICs without a switch: eth0\n"
+            "Teams without a switch: up2\n");
+  EXPECT_NE(picture(host, false).find(",- eth1 "), std::string::npos);
+}
+
 TEST(Picture, of_an_empty_host_says_what_to_do_first) {
   EXPECT_NE(picture(Json::object(), false).find("patchbay switch create"), std::string::npos);
 }

@@ -32,6 +32,7 @@ void describe(CLI::App& app, Context& context) {
       "Exit codes: 0 done; 1 refused or failed, with a sentence on stderr; 2 usage.");
   add_show(app, context);
   add_nic(app, context);
+  add_team(app, context);
   add_switch(app, context);
   add_vnic(app, context);
   add_worker(app, context);

@@ -44,6 +44,7 @@ std::string nic_text(const Json& nic) {
                      {"rx-vlan-offload", offload_text(nic)},
                      {"AF_XDP multi-buffer", yes_or_no(nic, "xdp_multi_buffer")},
                      {"driver auto takes", text_of(nic, "uplink_driver") + ": " + text_of(nic, "uplink_driver_reason")},
+                     {"team", text_of(nic, "team")},
                      {"switch", text_of(nic, "switch")},
                      {"state", text_of(nic, "state_reason")}});
 }
@@ -51,11 +52,12 @@ std::string nic_text(const Json& nic) {
 }  // namespace
 
 std::string nic_table(const Json& nics) {
-  Table table({{"NIC"}, {"MAC"}, {"MTU", true}, {"UP"}, {"CARRIER"}, {"SPEED"}, {"DRIVER"}, {"SWITCH"}, {"STATE"}});
+  Table table(
+      {{"NIC"}, {"MAC"}, {"MTU", true}, {"UP"}, {"CARRIER"}, {"SPEED"}, {"DRIVER"}, {"TEAM"}, {"SWITCH"}, {"STATE"}});
   for (const Json& nic : nics) {
     table.add({text_of(nic, "name"), text_of(nic, "mac"), text_of(nic, "mtu"), yes_or_no(nic, "up"),
-               yes_or_no(nic, "carrier"), speed_text(nic), text_of(nic, "driver"), text_of(nic, "switch"),
-               text_of(nic, "state_reason")});
+               yes_or_no(nic, "carrier"), speed_text(nic), text_of(nic, "driver"), text_of(nic, "team"),
+               text_of(nic, "switch"), text_of(nic, "state_reason")});
   }
   return table.text("no NICs");
 }

@@ -11,12 +11,14 @@ namespace patchbay::cli {
 namespace {
 
 struct Lines {
-  const char* branch;  // to a vnic that others follow
-  const char* last;    // to the last vnic
-  const char* wire;    // from an uplink down to its switch
+  const char* branch;     // to a vnic that others follow
+  const char* last;       // to the last vnic
+  const char* wire;       // from an uplink down to its switch
+  const char* first_nic;  // of a team, which stands below
+  const char* nic;
 };
-constexpr Lines utf8_lines = {"├─ ", "└─ ", "│"};
-constexpr Lines ascii_lines = {"|- ", "`- ", "|"};
+constexpr Lines utf8_lines = {"├─ ", "└─ ", "│", "┌─ ", "├─ "};
+constexpr Lines ascii_lines = {"|- ", "`- ", "|", ",- ", "|- "};
 
 struct Cells {
   std::string name;
@@ -35,11 +37,32 @@ std::vector<Cells> vnics_of(const Json& host, const std::string& switch_name) {
   return found;
 }
 
+// "up1  team, lacp, up", with a line for each NIC before it.
+std::string team_text(const Json& host, const std::string& name, const Lines& lines) {
+  for (const Json& team : member_of(host, "teams")) {
+    if (text_of(team, "name") != name) continue;
+    std::string text;
+    std::size_t width = 0;
+    const Json& members = member_of(team, "members");
+    for (const Json& member : members) width = std::max(width, text_of(member, "nic").size());
+    for (const Json& member : members) {
+      const bool is_first = text.empty();
+      text += fmt::format("{}{:<{}}  {}\n", is_first ? lines.first_nic : lines.nic, text_of(member, "nic"), width,
+                          state_text(member));
+    }
+    return text + fmt::format("{}  team, {}, {}\n", name, text_of(team, "mode"), text_of(team, "state"));
+  }
+  return name + "  team\n";
+}
+
 std::string switch_text(const Json& host, const Json& drawn, const Lines& lines) {
   std::string text;
   const Json& uplink = member_of(drawn, "uplink");
   if (uplink.is_object()) {
-    text += fmt::format("{}  {}\n{}\n", text_of(uplink, "nic"), state_text(uplink), lines.wire);
+    const auto team = text_of(uplink, "team");
+    text += team == "-" ? fmt::format("{}  {}\n", text_of(uplink, "nic"), state_text(uplink))
+                        : team_text(host, team, lines);
+    text += fmt::format("{}\n", lines.wire);
   }
   const auto name = text_of(drawn, "name");
   const auto forced = text_of(drawn, "force_vlan");
@@ -63,9 +86,15 @@ std::string switch_text(const Json& host, const Json& drawn, const Lines& lines)
 std::string free_nics(const Json& host) {
   std::string names;
   for (const Json& nic : member_of(host, "nics")) {
-    if (text_of(nic, "switch") == "-") names += (names.empty() ? "" : ", ") + printable(text_of(nic, "name"));
+    if (text_of(nic, "switch") == "-" && text_of(nic, "team") == "-")
+      names += (names.empty() ? "" : ", ") + printable(text_of(nic, "name"));
   }
-  return names.empty() ? "" : "NICs without a switch: " + names + "\n";
+  std::string text = names.empty() ? "" : "NICs without a switch: " + names + "\n";
+  std::string teams;
+  for (const Json& team : member_of(host, "teams")) {
+    if (text_of(team, "switch") == "-") teams += (teams.empty() ? "" : ", ") + text_of(team, "name");
+  }
+  return text + (teams.empty() ? "" : "Teams without a switch: " + teams + "\n");
 }
 
 }  // namespace

@@ -21,9 +21,10 @@ bool terminal_takes_utf8() {
 }
 
 std::string host_text(const Json& host) {
+  const Json& teams = member_of(host, "teams");
   return picture(host, terminal_takes_utf8()) + "\n" + switch_table(member_of(host, "switches")) + "\n" +
-         vnic_table(member_of(host, "vnics")) + "\n" + nic_table(member_of(host, "nics")) + "\n" +
-         worker_table(member_of(host, "workers"));
+         (teams.empty() ? "" : team_table(teams) + "\n") + vnic_table(member_of(host, "vnics")) + "\n" +
+         nic_table(member_of(host, "nics")) + "\n" + worker_table(member_of(host, "workers"));
 }
 
 }  // namespace

@@ -37,8 +37,16 @@ std::string vnics_text(const Json& vnics) {
 // "xdp, for auto: AF_XDP in driver igb, 4 queues"
 std::string driver_text(const Json& found, const Json& uplink) {
   const auto used = text_of(uplink, "driver");
+  const auto team = text_of(uplink, "team");
+  if (team != "-")
+    return fmt::format("{}; `patchbay team show {}` has those of its NICs", text_of(found, "driver"), team);
   if (used == "-") return text_of(found, "driver");
   return fmt::format("{}, for {}: {}", used, text_of(found, "driver"), text_of(uplink, "driver_reason"));
+}
+
+std::string uplink_name(const Json& uplink) {
+  const auto team = text_of(uplink, "team");
+  return team == "-" ? text_of(uplink, "nic") : team;
 }
 
 std::string buffer_text(const Json& found) {
@@ -60,7 +68,7 @@ std::string switch_text(const Json& found) {
   const Json& uplink = member_of(found, "uplink");
   if (uplink.is_object()) {
     const Json& counters = member_of(uplink, "counters");
-    fields.insert(fields.end(), {{"uplink", text_of(uplink, "nic")},
+    fields.insert(fields.end(), {{"uplink", (text_of(uplink, "team") == "-" ? "" : "team ") + uplink_name(uplink)},
                                  {"uplink state", state_text(uplink)},
                                  {"driver", driver_text(found, uplink)},
                                  {"gro", member_of(found, "gro") == Json(false) ? "off" : "on"},
@@ -76,9 +84,8 @@ std::string switch_text(const Json& found) {
 
 std::string created_text(const Json& made) {
   const Json& uplink = member_of(made, "uplink");
-  return fmt::format(
-      "switch {} created: {}{}\n", text_of(made, "name"), text_of(made, "type"),
-      uplink.is_object() ? fmt::format(", uplink {} {}", text_of(uplink, "nic"), state_text(uplink)) : "");
+  return fmt::format("switch {} created: {}{}\n", text_of(made, "name"), text_of(made, "type"),
+                     uplink.is_object() ? fmt::format(", uplink {} {}", uplink_name(uplink), state_text(uplink)) : "");
 }
 
 Json create_body(const Words& words) {
@@ -131,10 +138,10 @@ void add_create(CLI::App& noun, Context& context) {
   auto words = std::make_shared<Words>();
   add_name(*verb, words->name, "Name of the new switch");
   auto* type = verb->add_option_group("Type", "Exactly one of");
-  type->add_option(
-          "--external", words->external,
-          "Links VMs to this NIC (kernel name, or PCI address if bound to vfio-pci), and through it to the wire")
-      ->type_name("NIC");
+  type->add_option("--external", words->external,
+                   "Links VMs to this NIC (kernel name, or PCI address if bound to vfio-pci) or team, and through it "
+                   "to the wire")
+      ->type_name("NIC|TEAM");
   type->add_flag("--internal", words->internal, "Links VMs and this host to each other");
   type->add_flag("--private", words->private_, "Links VMs to each other only");
   type->require_option(1);
@@ -193,7 +200,7 @@ std::string switch_table(const Json& switches) {
       {{"SWITCH"}, {"TYPE"}, {"UPLINK"}, {"UPLINK STATE"}, {"MTU", true}, {"FORCED VLAN", true}, {"VNICS", true}});
   for (const Json& found : switches) {
     const Json& uplink = member_of(found, "uplink");
-    table.add({text_of(found, "name"), text_of(found, "type"), text_of(uplink, "nic"),
+    table.add({text_of(found, "name"), text_of(found, "type"), uplink_name(uplink),
                uplink.is_object() ? state_text(uplink) : "-", text_of(found, "mtu"), text_of(found, "force_vlan"),
                std::to_string(member_of(found, "vnics").size())});
   }

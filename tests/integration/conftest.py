@@ -81,7 +81,7 @@ class Host:
         return self._peers
 
     def clear(self):
-        """Deletes every vnic and switch, for the next test."""
+        """Deletes every vnic, switch and team, for the next test."""
         from lab import wirings
         wirings.clear(self.daemon)
 
@@ -94,6 +94,10 @@ def at_rest(shown):
     for switch in shown["switches"]:
         if switch["uplink"]:
             del switch["uplink"]["counters"]
+    for team in shown["teams"]:
+        del team["counters"], team["failovers"], team["announcements"]
+        for member in team["members"]:
+            del member["counters"], member["lacp"]
     return shown
 
 

@@ -225,7 +225,7 @@ def every_help(host, *words):
 
 def test_every_help_has_an_example(lan):
     helps = list(every_help(lan))
-    assert len(helps) == 26, [" ".join(words) for words, _ in helps]
+    assert len(helps) == 32, [" ".join(words) for words, _ in helps]
     for words, text in helps:
         example = text.partition("Example:\n")[2]
         assert example.startswith(f"  patchbay {' '.join(words)}"), words

@@ -110,12 +110,14 @@ class Wire:
 
 
 def clear(daemon):
-    """Deletes every vnic, then every switch."""
+    """Deletes every vnic, then every switch, then every team."""
     host = daemon.json("show")
     for vnic in host["vnics"]:
         daemon.do("vnic", "delete", vnic["name"])
     for switch in host["switches"]:
         daemon.do("switch", "delete", switch["name"])
+    for team in host["teams"]:
+        daemon.do("team", "delete", team["name"])
 
 
 def create(daemon, plan, macs=None, nics=None, connect=None):
