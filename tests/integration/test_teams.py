@@ -111,7 +111,7 @@ def test_a_member_that_is_up_but_dead_is_noticed_by_its_silence(bed):
 def test_while_no_partner_speaks_one_member_goes_on_alone(bed):
     bed.cable(bond=False).wire("--mode", "lacp")
     bed.wait_states("active", "inactive")
-    assert "no LACP partner" in bed.team()["members"][0]["reason"]
+    assert "no LACP partner" in bed.team()["members"][0]["state_reason"]
     check_both_ways(bed)
     bed.set_cable("eth1", False)
     bed.wait_states("down", "active")
@@ -215,7 +215,7 @@ def test_every_lacpdu_is_one_that_tshark_reads_without_complaint(bed):
     bed.wait_states("active", "active")
     bed.set_cable("eth2", False)
     bed.wait_states("active", "down")
-    wait_until(lambda: bed.team()["members"][0]["lacp"]["sent"] >= 8, "some LACPDUs")
+    wait_until(lambda: bed.team()["members"][0]["lacp"]["sent"] >= 12, "some LACPDUs")
     capture.stop()
     fields = bed.physical.netns.run("tshark", "-r", path, "-T", "fields", "-e", "slow.subtype", "-e", "lacp.version", "-e",
                                     "lacp.actor.state", "-e", "lacp.actor.sysid", "-e", "_ws.expert.message", "-e",

@@ -183,8 +183,16 @@ void Team::look_at_devices() {
 }
 
 void Team::set_addresses(const std::string& switch_name, std::vector<Address> addresses) {
+  std::vector<Address> added;
+  for (const Address& address : addresses) {
+    if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) added.push_back(address);
+  }
   switch_name_ = switch_name;
   addresses_ = std::move(addresses);
+  if (settings_.mode != model::TeamMode::switch_independent || added.empty()) return;
+  const Time now = Clock::now();
+  say_where(std::move(added), now);
+  plan_next(now);
 }
 
 // ---- Judging --------------------------------------------------------------------------------------------------------
@@ -372,15 +380,23 @@ void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {
       all.push_back({learned.mac, vid ? model::VlanMode(model::Access{*vid}) : model::VlanMode(model::Untagged{})});
     }
   }
-  moved_.clear();
-  repeats_.clear();
-  for (Address& address : all) {
-    const std::uint8_t home = home_of(address.mac, settings_.balance, paths_);
-    if (home == team_no_member || home == home_of(address.mac, settings_.balance, before)) continue;
+  std::erase_if(all, [&](const Address& address) {
+    return home_of(address.mac, settings_.balance, paths_) == home_of(address.mac, settings_.balance, before);
+  });
+  say_where(std::move(all), now);
+}
+
+void Team::say_where(std::vector<Address> addresses, Time now) {
+  if (repeats_.empty()) moved_.clear();
+  std::erase_if(addresses, [this](const Address& address) {
+    return home_of(address.mac, settings_.balance, paths_) == team_no_member;
+  });
+  if (addresses.empty()) return;
+  for (Address& address : addresses) {
     announce(address);
-    moved_.push_back(std::move(address));
+    if (std::find(moved_.begin(), moved_.end(), address) == moved_.end()) moved_.push_back(std::move(address));
   }
-  if (moved_.empty()) return;
+  repeats_.clear();
   for (const auto delay : announcement_repeats) repeats_.push_back(now + delay);
 }
 

@@ -104,6 +104,8 @@ class Team {
   void note_states(const Weights& weights);
   void take_paths(const dataplane::TeamPaths& paths, Time now);
   void announce_moved(const dataplane::TeamPaths& before, Time now);
+  // Now, and some times again.
+  void say_where(std::vector<Address> addresses, Time now);
   void announce(const Address& address);
   void announce_again(Time now);
   void plan_next(Time now);

@@ -94,9 +94,12 @@ WorkerStats Worker::stats() const noexcept {
 
 std::size_t Worker::poll_once() noexcept {
   const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
-  if (snapshot == nullptr) return 0;
-  now_ = forwarding::seconds_now();
   const bool pausing = pause_.load(std::memory_order_acquire);
+  if (snapshot == nullptr) {
+    if (pausing) paused_.store(true, std::memory_order_release);
+    return 0;
+  }
+  now_ = forwarding::seconds_now();
   std::size_t moved = peers_.empty() ? 0 : deliver_lent();
   if (pausing) {
     for (const PortIndex index : snapshot->owned[config_.id]) {
