@@ -38,7 +38,7 @@ void add_audit(CLI::App& app, Context& context) {
   auto* verb = add_verb(app, "audit", "Show who changed what and when, newest first",
                         "patchbay audit\n  patchbay audit web --limit 5");
   auto words = std::make_shared<Words>();
-  verb->add_option("NAME", words->name, "Only changes of the switch, vnic or team of this name")->type_name("");
+  verb->add_option("NAME", words->name, "Only changes of the switch, team, vnic or policy of this name")->type_name("");
   check_limit(*verb->add_option("--limit", words->limit, "At most so many changes, 1 to 10000; default 100")
                    ->type_name("COUNT"));
   verb->callback([&context, words, verb] {

@@ -108,6 +108,15 @@ void put_buffer(Json& body, const std::string& size, const std::string& max_age)
                                                    : number_or_text(max_age);
 }
 
+void add_list(CLI::App& to, const std::string& option, std::vector<std::string>& words, const std::string& help,
+              const std::string& type) {
+  to.add_option(option, words, help)->allow_extra_args(false)->type_name(type);
+}
+
+Json list_or_none(const std::vector<std::string>& words) {
+  return words == std::vector<std::string>{"none"} ? Json::array() : Json(words);
+}
+
 Json number_or_null(const std::string& text) {
   const auto number = whole_number(text);
   return number ? Json(*number) : Json(nullptr);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client.h"
 
@@ -26,6 +27,8 @@ void add_nic(CLI::App& app, Context& context);
 void add_team(CLI::App& app, Context& context);
 void add_switch(CLI::App& app, Context& context);
 void add_vnic(CLI::App& app, Context& context);
+void add_policy(CLI::App& app, Context& context);  // policy.cpp
+void add_host(CLI::App& app, Context& context);    // host.cpp
 void add_worker(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);
 void add_stats(CLI::App& app, Context& context);       // stats.cpp
@@ -38,6 +41,7 @@ void add_completion(CLI::App& app, Context& context);  // completion.cpp
 [[nodiscard]] std::string team_table(const Json& teams);
 [[nodiscard]] std::string switch_table(const Json& switches);
 [[nodiscard]] std::string vnic_table(const Json& vnics);
+[[nodiscard]] std::string policy_table(const Json& policies);
 [[nodiscard]] std::string worker_table(const Json& workers);
 [[nodiscard]] std::string audit_table(const Json& rows);
 
@@ -65,6 +69,11 @@ void check_worker(CLI::Option& option);  // or "auto"
 void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose);
 // What they say, if they were given.
 void put_buffer(Json& body, const std::string& size, const std::string& max_age);
+// An option that may stand several times, with one word each.
+void add_list(CLI::App& to, const std::string& option, std::vector<std::string>& words, const std::string& help,
+              const std::string& type);
+// Those words; none for the one word "none".
+[[nodiscard]] Json list_or_none(const std::vector<std::string>& words);
 // The number in `text`, or the text itself: what is not a number the server refuses by name.
 [[nodiscard]] Json number_or_text(const std::string& text);
 // The number in a checked text, null for "none".

@@ -113,7 +113,8 @@ Words lists_of_verb(const CLI::App& verb) {
   if (noun == "team") return {"/v1/teams"};
   if (noun == "switch") return {"/v1/switches"};
   if (noun == "vnic") return {"/v1/vnics"};
-  if (verb.get_name() == "audit") return {"/v1/switches", "/v1/teams", "/v1/vnics"};
+  if (noun == "policy") return {"/v1/policies"};
+  if (verb.get_name() == "audit") return {"/v1/switches", "/v1/teams", "/v1/policies", "/v1/vnics"};
   return {};
 }
 

@@ -18,6 +18,8 @@ class CompletionTest : public testing::Test {
     add_team(app, context);
     add_switch(app, context);
     add_vnic(app, context);
+    add_policy(app, context);
+    add_host(app, context);
     add_host_file(app, context);
     add_audit(app, context);
     add_completion(app, context);
@@ -29,6 +31,7 @@ class CompletionTest : public testing::Test {
       if (path == "/v1/nics") return Words{"eth0", "eth1"};
       if (path == "/v1/switches") return Words{"lan", "lab"};
       if (path == "/v1/teams") return Words{"up1", "up2"};
+      if (path == "/v1/policies") return Words{"storage"};
       return Words{"web", "db"};
     });
   }
@@ -39,7 +42,8 @@ class CompletionTest : public testing::Test {
 };
 
 TEST_F(CompletionTest, offers_nouns_and_verbs) {
-  EXPECT_EQ(offer({""}), (Words{"apply", "audit", "completion", "export", "nic", "show", "switch", "team", "vnic"}));
+  EXPECT_EQ(offer({""}), (Words{"apply", "audit", "completion", "export", "host", "nic", "policy", "show", "switch",
+                                "team", "vnic"}));
   EXPECT_EQ(offer({"sw"}), Words{"switch"});
   EXPECT_EQ(offer({"vnic", ""}), (Words{"attach-args", "create", "delete", "list", "set", "show"}));
   EXPECT_EQ(offer({"vnic", "x"}), Words{});
@@ -54,7 +58,9 @@ TEST_F(CompletionTest, offers_names_of_the_noun_but_not_for_a_new_object) {
   EXPECT_EQ(offer({"switch", "fdb", ""}), (Words{"lab", "lan"}));
   EXPECT_EQ(offer({"nic", "show", "eth"}), (Words{"eth0", "eth1"}));
   EXPECT_EQ(offer({"vnic", "create", ""}), Words{});
-  EXPECT_EQ(offer({"audit", ""}), (Words{"db", "lab", "lan", "up1", "up2", "web"}));
+  EXPECT_EQ(offer({"policy", "show", ""}), Words{"storage"});
+  EXPECT_EQ(offer({"policy", "create", ""}), Words{});
+  EXPECT_EQ(offer({"audit", ""}), (Words{"db", "lab", "lan", "storage", "up1", "up2", "web"}));
   EXPECT_EQ(offer({"team", "set", ""}), (Words{"up1", "up2"}));
   EXPECT_EQ(offer({"team", "create", ""}), Words{});
 }
@@ -84,6 +90,10 @@ TEST_F(CompletionTest, offers_values_of_an_option) {
   EXPECT_EQ(offer({"switch", "create", "new", "--share-with-host", ""}), Words{}) << "a name that nobody has";
   EXPECT_EQ(offer({"vnic", "create", "new", "--mac", ""}), Words{}) << "nobody knows";
   EXPECT_EQ(offer({"vnic", "create", "new", "--switch", "=", "la"}), (Words{"lab", "lan"})) << "as bash splits it";
+  EXPECT_EQ(offer({"policy", "set", "storage", "--apply-to", ""}), (Words{"host", "none"}));
+  EXPECT_EQ(offer({"policy", "create", "new", "--apply-to", "host", "--apply-to", ""}), Words{"host"});
+  EXPECT_EQ(offer({"vnic", "set", "web", "--label", ""}), Words{"none"});
+  EXPECT_EQ(offer({"host", "set", "--buffer-limit", ""}), Words{"default"});
   EXPECT_EQ(offer({"apply", "-f", ""}), Words{":files"});
   EXPECT_EQ(offer({"completion", ""}), (Words{"bash", "zsh"}));
 }

@@ -98,6 +98,22 @@ std::string yes_or_no(const Json& object, const char* member) {
   return member_of(object, member) == Json(true) ? "yes" : "no";
 }
 
+std::string list_text(const Json& object, const char* member) {
+  std::string text;
+  for (const Json& each : member_of(object, member)) {
+    text += (text.empty() ? "" : ", ") + (each.is_string() ? each.get<std::string>() : "?");
+  }
+  return text.empty() ? "none" : text;
+}
+
+std::string buffer_setting_text(const Json& object) {
+  const auto size = text_of(object, "buffer");
+  const auto age = text_of(object, "buffer_max_age_ms");
+  std::string text = size == "-" ? "default" : size;
+  if (age != "-") text += age == "0" ? ", of any age" : fmt::format(", no frame longer than {} ms", age);
+  return text;
+}
+
 std::string vlan_text(const Json& vnic) {
   const Json& vlan = member_of(vnic, "vlan");
   const std::string mode = text_of(vlan, "mode");

@@ -42,6 +42,10 @@ class Table {
 // "14.2 ms"
 [[nodiscard]] std::string duration_text(std::uint64_t us);
 [[nodiscard]] std::string yes_or_no(const Json& object, const char* member);
+// A member that lists texts: "web, db"; "none" if it is empty.
+[[nodiscard]] std::string list_text(const Json& object, const char* member);
+// What a switch or a policy says of the buffers of vnics: "4M, no frame longer than 500 ms"; "default" if it says nothing.
+[[nodiscard]] std::string buffer_setting_text(const Json& object);
 // "untagged", "101", "101 (forced)"
 [[nodiscard]] std::string vlan_text(const Json& vnic);
 // "untagged", "VLAN 101", "VLAN 101 (forced)"

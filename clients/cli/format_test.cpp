@@ -46,6 +46,17 @@ TEST(Format, lists_only_the_drops_that_happened) {
   EXPECT_EQ(drops_total(counters), "42");
 }
 
+TEST(Format, lists_texts_and_says_what_is_set_of_buffers) {
+  const Json object = {{"labels", {"storage", "tier=gold"}}, {"none", Json::array()}, {"odd", {5}}};
+  EXPECT_EQ(list_text(object, "labels"), "storage, tier=gold");
+  EXPECT_EQ(list_text(object, "none"), "none");
+  EXPECT_EQ(list_text(object, "odd"), "?");
+  EXPECT_EQ(list_text(object, "not there"), "none");
+  EXPECT_EQ(buffer_setting_text({{"buffer", "4M"}, {"buffer_max_age_ms", 5}}), "4M, no frame longer than 5 ms");
+  EXPECT_EQ(buffer_setting_text({{"buffer", nullptr}, {"buffer_max_age_ms", 0}}), "default, of any age");
+  EXPECT_EQ(buffer_setting_text({{"buffer", nullptr}, {"buffer_max_age_ms", nullptr}}), "default");
+}
+
 TEST(Format, names_trunks_and_private_vlans) {
   const auto shown = [](const char* vlan) { return vlan_text({{"vlan", Json::parse(vlan)}}); };
   EXPECT_EQ(shown(R"({"mode": "trunk", "allowed": "10,20-29", "pruned": "", "native": null})"), "trunk 10,20-29");

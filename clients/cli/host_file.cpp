@@ -51,9 +51,9 @@ std::string applied_text(const Json& answer) {
   std::string text;
   for (const Json& change : member_of(answer, "changes")) {
     const auto what = text_of(change, "verb") == "delete" ? "" : ": " + what_changed(change);
-    text += printable(fmt::format("{}{} {} {}{}", dry_run ? "would " : "", text_of(change, "verb"),
-                                  text_of(change, "kind"), text_of(change, "name"), what)) +
-            "\n";
+    const auto kind = text_of(change, "kind");
+    const std::string object = kind == "host" ? kind : kind + " " + text_of(change, "name");
+    text += printable(fmt::format("{}{} {}{}", dry_run ? "would " : "", text_of(change, "verb"), object, what)) + "\n";
   }
   return text.empty() ? "nothing to change\n" : text;
 }

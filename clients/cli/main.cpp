@@ -35,6 +35,8 @@ void describe(CLI::App& app, Context& context) {
   add_team(app, context);
   add_switch(app, context);
   add_vnic(app, context);
+  add_policy(app, context);
+  add_host(app, context);
   add_worker(app, context);
   add_stats(app, context);
   add_host_file(app, context);

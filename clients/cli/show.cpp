@@ -21,10 +21,12 @@ bool terminal_takes_utf8() {
 }
 
 std::string host_text(const Json& host) {
+  const Json& policies = member_of(host, "policies");
   const Json& teams = member_of(host, "teams");
   return picture(host, terminal_takes_utf8()) + "\n" + switch_table(member_of(host, "switches")) + "\n" +
-         (teams.empty() ? "" : team_table(teams) + "\n") + vnic_table(member_of(host, "vnics")) + "\n" +
-         nic_table(member_of(host, "nics")) + "\n" + worker_table(member_of(host, "workers"));
+         (teams.empty() ? "" : team_table(teams) + "\n") + (policies.empty() ? "" : policy_table(policies) + "\n") +
+         vnic_table(member_of(host, "vnics")) + "\n" + nic_table(member_of(host, "nics")) + "\n" +
+         worker_table(member_of(host, "workers"));
 }
 
 }  // namespace

@@ -27,13 +27,6 @@ std::string path_of(const std::string& name) {
   return "/v1/switches/" + percent_encode(name);
 }
 
-std::string vnics_text(const Json& vnics) {
-  std::string text;
-  for (const Json& vnic : vnics)
-    text += (text.empty() ? "" : ", ") + (vnic.is_string() ? vnic.get<std::string>() : "?");
-  return text.empty() ? "none" : text;
-}
-
 // "xdp, for auto: AF_XDP in driver igb, 4 queues"
 std::string driver_text(const Json& found, const Json& uplink) {
   const auto used = text_of(uplink, "driver");
@@ -49,22 +42,14 @@ std::string uplink_name(const Json& uplink) {
   return team == "-" ? text_of(uplink, "nic") : team;
 }
 
-std::string buffer_text(const Json& found) {
-  const auto size = text_of(found, "buffer");
-  const auto age = text_of(found, "buffer_max_age_ms");
-  std::string text = size == "-" ? "default" : size;
-  if (age != "-") text += age == "0" ? ", of any age" : fmt::format(", no frame longer than {} ms", age);
-  return text;
-}
-
 std::string switch_text(const Json& found) {
   std::vector<std::pair<std::string, std::string>> fields = {{"name", text_of(found, "name")},
                                                              {"type", text_of(found, "type")},
                                                              {"mtu", text_of(found, "mtu")},
                                                              {"forced vlan", text_of(found, "force_vlan")},
                                                              {"shared with host by", text_of(found, "share_with_host")},
-                                                             {"buffer of vnics", buffer_text(found)},
-                                                             {"vnics", vnics_text(member_of(found, "vnics"))}};
+                                                             {"buffer of vnics", buffer_setting_text(found)},
+                                                             {"vnics", list_text(found, "vnics")}};
   const Json& uplink = member_of(found, "uplink");
   if (uplink.is_object()) {
     const Json& counters = member_of(uplink, "counters");

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "command.h"
 #include "format.h"
@@ -27,6 +29,7 @@ struct Words {
   std::string worker;
   std::string buffer;
   std::string buffer_max_age;
+  std::vector<std::string> labels;
   std::string connect;
   std::string format = "qemu";
   std::string memory;
@@ -44,7 +47,8 @@ std::string buffer_text(const Json& buffer) {
   const std::string set = fmt::format("{} ({})", size == "0" ? "none" : size,
                                       from == "built_in" ? "built in"
                                       : from == "switch" ? "the switch's"
-                                                         : "its own");
+                                      : from == "vnic"   ? "its own"
+                                                         : from);
   if (text_of(buffer, "limit_bytes") == "0" && text_of(buffer, "frames") == "0") return set;
   std::string text =
       fmt::format("{}, {} of {} bytes used in {} frames, {} at most so far", set, text_of(buffer, "used_bytes"),
@@ -104,6 +108,7 @@ std::string vnic_text(const Json& vnic) {
                      {"kind", text_of(vnic, "kind")},
                      {"mac", fmt::format("{} ({})", text_of(vnic, "mac"), text_of(vnic, "mac_origin"))},
                      {"vlan", vlan_text(vnic)},
+                     {"labels", list_text(vnic, "labels")},
                      {"mac spoofing", spoofing_text(vnic)},
                      {"priorities", yes_or_no(vnic, "trust_priority") == "yes" ? "kept" : "become 0"},
                      {"queues", queues_text(vnic)},
@@ -182,6 +187,7 @@ void put_settings(Json& body, const Words& words, const CLI::App& given) {
   if (has("--queues")) body["queues"] = number_or_text(words.queues);
   if (has("--worker")) body["worker"] = number_or_text(words.worker);
   put_buffer(body, words.buffer, words.buffer_max_age);
+  if (has("--label")) body["labels"] = list_or_none(words.labels);
 }
 
 // `verb` or a group of it.
@@ -231,6 +237,12 @@ void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
                                 "default auto")
                     ->type_name("ID|auto"));
   add_buffer(verb, words.buffer, words.buffer_max_age, "the guest");
+  add_list(verb, "--label", words.labels,
+           may_be_none
+               ? "Label by which policies find it, KEY or KEY=VALUE; once for each, in place of those that it has; "
+                 "none: without any"
+               : "Label by which policies find it, KEY or KEY=VALUE; once for each",
+           may_be_none ? "LABEL|none" : "LABEL");
 }
 
 Json create_body(const Words& words, const CLI::App& verb) {
@@ -244,6 +256,7 @@ void add_create(CLI::App& noun, Context& context) {
   auto* verb = add_verb(noun, "create", "Create a virtual NIC on a switch",
                         "patchbay vnic create web --switch lan --vlan 101\n"
                         "  patchbay vnic create router --switch lan --trunk 10,20-29 --native 10\n"
+                        "  patchbay vnic create db --switch lan --label storage --label tier=gold\n"
                         "  patchbay vnic create guest7 --switch lan --pvlan isolated:100:101\n"
                         "  patchbay vnic create mgmt --switch lan --host --vlan 101");
   auto words = std::make_shared<Words>();

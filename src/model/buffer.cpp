@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint64_t kib = 1 << 10;
 constexpr std::uint64_t mib = 1 << 20;
+constexpr std::uint64_t gib = 1 << 30;
 
 // Nothing if `text` is no size, or too large to be one.
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -79,31 +80,46 @@ std::optional<std::uint64_t> buffer_for(std::uint64_t bytes) noexcept {
   return std::nullopt;
 }
 
-const char* to_string(Level level) noexcept {
-  switch (level) {
+Result<std::uint64_t> parse_buffer_limit(std::string_view text) {
+  const bool has_g = text.ends_with('G');
+  const auto parsed = parse_size(has_g ? text.substr(0, text.size() - 1) : text);
+  if (!parsed || (has_g && *parsed > buffer_limit_max / gib)) {
+    return fail(ErrorCode::invalid,
+                fmt::format("buffer limit \"{}\" is not a size; give bytes, or a whole number with K, M or G (1M is "
+                            "1048576), from {} to {}",
+                            text, buffer_limit_text(buffer_limit_min), buffer_limit_text(buffer_limit_max)));
+  }
+  return has_g ? *parsed * gib : *parsed;
+}
+
+std::string buffer_limit_text(std::uint64_t bytes) {
+  return bytes != 0 && bytes % gib == 0 ? fmt::format("{}G", bytes / gib) : size_text(bytes);
+}
+
+std::string to_string(const Source& source) {
+  switch (source.level) {
     case Level::vnic:
       return "vnic";
     case Level::switch_:
       return "switch";
+    case Level::policy:
+      return "policy " + source.policy;
     case Level::built_in:
       return "built_in";
   }
   return "?";
 }
 
-BufferInForce in_force(const BufferSettings& vnic, const BufferSettings& on_switch) {
+BufferInForce in_force(std::span<const BufferLevel> strongest_first) {
   BufferInForce result;
-  const auto take = [](const auto& of_vnic, const auto& of_switch, auto& value, Level& from) {
-    if (of_vnic) {
-      value = *of_vnic;
-      from = Level::vnic;
-    } else if (of_switch) {
-      value = *of_switch;
-      from = Level::switch_;
+  for_each_setting([&](const char*, auto setting, auto value, auto source) {
+    for (const BufferLevel& level : strongest_first) {
+      if (!(level.settings->*setting)) continue;
+      result.*value = *(level.settings->*setting);
+      result.*source = level.source;
+      return;
     }
-  };
-  take(vnic.size, on_switch.size, result.size, result.size_from);
-  take(vnic.max_age_ms, on_switch.max_age_ms, result.max_age_ms, result.max_age_from);
+  });
   return result;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,10 @@ inline constexpr std::uint64_t buffer_min = 256 << 10;
 inline constexpr std::uint64_t buffer_max = 16 << 20;
 inline constexpr std::uint64_t buffer_grow_from = 1 << 20;
 inline constexpr std::uint32_t buffer_max_age_ms_max = 3'600'000;
+// Of all vnics' buffers together.
+inline constexpr std::uint64_t buffer_limit_min = 1 << 20;
+inline constexpr std::uint64_t buffer_limit_max = std::uint64_t{64} << 30;
+inline constexpr std::uint64_t buffer_limit_default = 256 << 20;
 
 struct Buffer {
   std::uint64_t limit_bytes = 1 << 20;  // of frames: 0, or buffer_min to buffer_max
@@ -26,10 +31,13 @@ struct Buffer {
 [[nodiscard]] Result<Buffer> parse_buffer(std::string_view text);
 // As parse_buffer() reads it, in the shortest way.
 [[nodiscard]] std::string to_string(const Buffer& buffer);
+// "256M", "1G", bytes; the range is for set_settings() to check. Errors: invalid (without the object's name).
+[[nodiscard]] Result<std::uint64_t> parse_buffer_limit(std::string_view text);
+[[nodiscard]] std::string buffer_limit_text(std::uint64_t bytes);  // as that reads it
 // The smallest size that people would write which holds `bytes`; nothing if none does.
 [[nodiscard]] std::optional<std::uint64_t> buffer_for(std::uint64_t bytes) noexcept;
 
-// What a vnic, or a switch for its vnics, says of buffers; what is not there is left to the next level.
+// What a vnic, a switch for its vnics, or a policy says of buffers; what is not there is left to the next level.
 struct BufferSettings {
   std::optional<Buffer> size = {};
   std::optional<std::uint32_t> max_age_ms = {};  // 0: no limit; at most buffer_max_age_ms_max
@@ -38,17 +46,36 @@ struct BufferSettings {
 };
 
 // Where a value comes from, the strongest first.
-enum class Level : std::uint8_t { vnic, switch_, built_in };
-[[nodiscard]] const char* to_string(Level level) noexcept;  // "vnic", "switch", "built_in"
+enum class Level : std::uint8_t { vnic, switch_, policy, built_in };
+struct Source {
+  Level level = Level::built_in;
+  std::string policy = {};  // its name
+
+  friend bool operator==(const Source&, const Source&) = default;
+};
+[[nodiscard]] std::string to_string(const Source& source);  // "vnic", "switch", "policy storage", "built_in"
 
 // What is in force for a vnic.
 struct BufferInForce {
   Buffer size = {};
-  Level size_from = Level::built_in;
+  Source size_from = {};
   std::uint32_t max_age_ms = 0;
-  Level max_age_from = Level::built_in;
+  Source max_age_from = {};
 };
-[[nodiscard]] BufferInForce in_force(const BufferSettings& vnic, const BufferSettings& on_switch);
+
+// Each setting once, for all that goes through them: visit(what people call it, its place in BufferSettings, and the places
+// of its value and of its source in BufferInForce).
+template <typename Visit>
+void for_each_setting(Visit visit) {
+  visit("buffer", &BufferSettings::size, &BufferInForce::size, &BufferInForce::size_from);
+  visit("buffer max age", &BufferSettings::max_age_ms, &BufferInForce::max_age_ms, &BufferInForce::max_age_from);
+}
+
+struct BufferLevel {
+  const BufferSettings* settings = nullptr;
+  Source source = {};
+};
+[[nodiscard]] BufferInForce in_force(std::span<const BufferLevel> strongest_first);
 
 // Errors: invalid (out of range; without the object's name).
 [[nodiscard]] Result<void> check(const BufferSettings& settings);

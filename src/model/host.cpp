@@ -48,6 +48,15 @@ std::string list_some(const std::vector<std::string>& names) {
   return text;
 }
 
+// Names of the policies that apply to the switch called `name`.
+std::vector<std::string> policies_on(const Host& host, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [policy_name, policy] : host.policies) {
+    if (policy.apply_to.contains({TargetKind::switch_, name})) names.push_back(policy_name);
+  }
+  return names;
+}
+
 Result<void> check_uplink(const Host& host, const Switch& checked) {
   if (checked.type != SwitchType::external) {
     if (checked.driver != UplinkDriver::auto_) {
@@ -257,7 +266,16 @@ Result<void> check_queues(const Vnic& checked) {
   return {};
 }
 
-Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checked) {
+Result<void> check_labels_of(const PolicyIndex& policies, const Vnic& checked) {
+  if (auto ok = check_labels(checked.labels); !ok) {
+    return fail(ok.error().code, fmt::format("vnic {}: {}", checked.name, ok.error().message));
+  }
+  const auto found = disagreement(policies, checked);
+  if (!found) return {};
+  return fail(ErrorCode::in_use, fmt::format("vnic {}: {}", checked.name, describe(*found)));
+}
+
+Result<void> check_vnic(const Host& host, const PolicyIndex& policies, const Taken& taken, const Vnic& checked) {
   const auto name_max = checked.kind == VnicKind::host ? interface_name_size_max : name_size_max;
   if (auto ok = check_name(checked.kind == VnicKind::host ? "host vnic" : "vnic", checked.name, name_max); !ok) {
     return ok;
@@ -288,23 +306,25 @@ Result<void> check_vnic(const Host& host, const Taken& taken, const Vnic& checke
   }
   if (auto ok = check_queues(checked); !ok) return ok;
   if (auto ok = check_buffer(checked); !ok) return ok;
+  if (auto ok = check_labels_of(policies, checked); !ok) return ok;
   if (auto ok = check_mac(taken, checked); !ok) return ok;
   return check_connect(taken, checked);
 }
 
-Result<void> check_new_vnic(const Host& host, const Taken& taken, const Vnic& added) {
+Result<void> check_new_vnic(const Host& host, const PolicyIndex& policies, const Taken& taken, const Vnic& added) {
   if (host.vnics.contains(added.name)) {
     return fail(ErrorCode::exists,
                 fmt::format("vnic {} exists already; choose another name, or change it with `patchbay vnic set {}`",
                             added.name, added.name));
   }
-  return check_vnic(host, taken, added);
+  return check_vnic(host, policies, taken, added);
 }
 
 }  // namespace
 
 tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const std::vector<Vnic>& vnics,
-                                     const std::vector<Team>& teams) {
+                                     const std::vector<Team>& teams, const std::vector<Policy>& policies,
+                                     const HostSettings& settings) {
   Host host;
   for (const Team& added : teams) {
     auto next = add_team(std::move(host), added);
@@ -316,9 +336,21 @@ tl::expected<Host, Misfit> make_host(const std::vector<Switch>& switches, const 
     if (!next) return tl::unexpected(Misfit{"switch", added.name, std::move(next.error())});
     host = std::move(*next);
   }
+  auto with_settings = set_settings(std::move(host), settings);
+  if (!with_settings) return tl::unexpected(Misfit{"host", "", std::move(with_settings.error())});
+  host = std::move(*with_settings);
+  for (const Policy& added : policies) {
+    if (auto ok = check_policy(host, added); !ok) return tl::unexpected(Misfit{"policy", added.name, ok.error()});
+    host.policies.emplace(added.name, added);
+  }
+  const PolicyIndex index(host.policies);
+  if (const auto found = disagreement(index)) {
+    return tl::unexpected(
+        Misfit{"policy", found->second.policy->name, make_error(ErrorCode::in_use, describe(*found))});
+  }
   Taken taken;
   for (const Vnic& added : vnics) {
-    if (auto ok = check_new_vnic(host, taken, added); !ok) {
+    if (auto ok = check_new_vnic(host, index, taken, added); !ok) {
       return tl::unexpected(Misfit{"vnic", added.name, std::move(ok.error())});
     }
     taken.add(added);
@@ -386,6 +418,13 @@ Result<Host> remove_switch(Host host, const std::string& name) {
                 fmt::format("switch {} has {} vnic{}: {}; delete {} first", name, users.size(),
                             users.size() == 1 ? "" : "s", list_some(users), users.size() == 1 ? "it" : "them"));
   }
+  if (const auto named = policies_on(host, name); !named.empty()) {
+    const bool one = named.size() == 1;
+    return fail(
+        ErrorCode::in_use,
+        fmt::format("switch {}: {} {} {} to it; `patchbay policy set {} --apply-to` other things, or none, first", name,
+                    one ? "policy" : "policies", list_some(named), one ? "applies" : "apply", named.front()));
+  }
   host.switches.erase(name);
   if (!shared.empty()) host.vnics.erase(shared);
   return host;
@@ -423,7 +462,8 @@ Result<void> check_shares(const Host& host) {
 }
 
 Result<Host> add_vnic(Host host, const Vnic& added) {
-  if (auto ok = check_new_vnic(host, taken_by_others(host, added.name), added); !ok) return fail(ok.error());
+  if (auto ok = check_new_vnic(host, PolicyIndex(host.policies), taken_by_others(host, added.name), added); !ok)
+    return fail(ok.error());
   host.vnics.emplace(added.name, added);
   return host;
 }
@@ -446,7 +486,9 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.queues = changed.queues;
   next.worker = changed.worker;
   next.buffer = changed.buffer;
-  if (auto ok = check_vnic(host, taken_by_others(host, next.name), next); !ok) return fail(ok.error());
+  next.labels = changed.labels;
+  if (auto ok = check_vnic(host, PolicyIndex(host.policies), taken_by_others(host, next.name), next); !ok)
+    return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);
   return host;
 }

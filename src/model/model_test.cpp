@@ -417,21 +417,44 @@ TEST(Buffer, is_read_and_written_the_same) {
   }
 }
 
-TEST(Buffer, the_vnic_says_then_its_switch_then_nobody) {
+TEST(Buffer, the_first_level_that_says_something_counts) {
   const Buffer two{2 << 20, false};
   const Buffer four{4 << 20, false};
-  auto from = in_force({two, std::nullopt}, {four, 100});
+  const BufferSettings only_size{two, std::nullopt};
+  const BufferSettings only_age{std::nullopt, 0};
+  const BufferSettings both{four, 100};
+  const BufferSettings nothing;
+  const auto of = [](std::initializer_list<BufferLevel> levels) { return in_force({levels.begin(), levels.size()}); };
+  auto from = of({{&only_size, {Level::vnic}}, {&nothing, {Level::switch_}}, {&both, {Level::policy, "p"}}});
   EXPECT_EQ(from.size, two);
-  EXPECT_EQ(from.size_from, Level::vnic);
+  EXPECT_EQ(to_string(from.size_from), "vnic");
   EXPECT_EQ(from.max_age_ms, 100U);
-  EXPECT_EQ(from.max_age_from, Level::switch_);
-  from = in_force({std::nullopt, 0}, {four, 100});
+  EXPECT_EQ(to_string(from.max_age_from), "policy p");
+  from = of({{&nothing, {Level::vnic}}, {&only_age, {Level::switch_}}, {&both, {Level::policy, "p"}}});
   EXPECT_EQ(from.size, four);
   EXPECT_EQ(from.max_age_ms, 0U) << "none is a choice, too";
-  EXPECT_EQ(from.max_age_from, Level::vnic);
-  from = in_force({}, {});
+  EXPECT_EQ(to_string(from.max_age_from), "switch");
+  from = of({{&nothing, {Level::vnic}}});
   EXPECT_EQ(from.size, (Buffer{1 << 20, false}));
-  EXPECT_EQ(from.size_from, Level::built_in);
+  EXPECT_EQ(to_string(from.size_from), "built_in");
+}
+
+TEST(Buffer, a_limit_of_all_is_read_and_written_the_same) {
+  for (const auto& [text, bytes] :
+       {std::pair{"1M", std::uint64_t{1} << 20}, std::pair{"256M", std::uint64_t{256} << 20},
+        std::pair{"1G", std::uint64_t{1} << 30}, std::pair{"64G", std::uint64_t{64} << 30},
+        std::pair{"1048577", std::uint64_t{1048577}}}) {
+    const auto parsed = parse_buffer_limit(text);
+    ASSERT_TRUE(parsed) << text;
+    EXPECT_EQ(*parsed, bytes);
+    EXPECT_EQ(buffer_limit_text(bytes), text);
+  }
+  EXPECT_EQ(buffer_limit_text(*parse_buffer_limit("1024M")), "1G");
+  for (const char* text : {"", "G", "1T", "-1", "auto", "1.5G", "65G", "4294967295G", "99999999999M", "1MG"}) {
+    const auto parsed = parse_buffer_limit(text);
+    ASSERT_FALSE(parsed) << text;
+    EXPECT_NE(parsed.error().message.find("1M to 64G"), std::string::npos) << parsed.error().message;
+  }
 }
 
 TEST(Buffer, advice_is_a_size_that_people_write) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/mac_addr.h"
@@ -41,6 +42,7 @@ struct Vnic {
   std::uint16_t queues = 1;                     // guest: queue pairs that it may use, 1 to queues_max; host: 1
   std::optional<unsigned> worker = {};          // id of the worker that is to move its frames; nothing: any
   BufferSettings buffer = {};                   // guest; of a host vnic nothing is set
+  std::set<std::string> labels = {};            // KEY or KEY=VALUE, by which policies find it: see policy.h
 
   friend bool operator==(const Vnic&, const Vnic&) = default;
 };

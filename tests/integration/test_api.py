@@ -83,7 +83,8 @@ def lan(host, api):
             ("/v1/switches", {"name": "lab", "type": "private", "force_vlan": 7, "mtu": 9000}),
             ("/v1/vnics", {"name": "web", "switch": "lan", "mac": MAC, "vlan": {"mode": "access", "vid": 101}}),
             ("/v1/vnics", {"name": "mgmt", "switch": "lan", "kind": "host"}),
-            ("/v1/vnics", {"name": "probe", "switch": "lab"})):
+            ("/v1/vnics", {"name": "probe", "switch": "lab", "labels": ["storage", "tier=gold"]}),
+            ("/v1/policies", {"name": "storage", "buffer": "4M", "apply_to": ["label:storage", "switch:lan", "host"]})):
         status, answer = api.ask("POST", target, body)
         assert status == 201, answer
     wait_until(lambda: is_up(api), "uplink and host vnic to be up")
@@ -105,7 +106,8 @@ def sockets_and_interfaces(host):
 def test_every_answer_fits_the_description(lan):
     for target in ("/v1/nics", f"/v1/nics/{NIC}", "/v1/switches", "/v1/switches/lan", "/v1/switches/lab", "/v1/vnics",
                    "/v1/vnics/web", "/v1/vnics/mgmt", "/v1/vnics/probe", "/v1/vnics/web/attach-args",
-                   "/v1/vnics/web/attach-args?format=libvirt&memory=256M", "/v1/workers", "/v1/show", "/v1/audit",
+                   "/v1/vnics/web/attach-args?format=libvirt&memory=256M", "/v1/workers", "/v1/policies", "/v1/policies/storage",
+                   "/v1/host", "/v1/show", "/v1/audit",
                    "/v1/audit?object=web&limit=1", "/v1/export?format=json"):
         assert lan.ask("GET", target)[0] == 200, target
 
@@ -114,7 +116,7 @@ def test_an_export_fits_the_description_and_applies_to_nothing(lan):
     host = lan.ask("GET", "/v1/export?format=json")[1]
     status, text = lan.request("GET", "/v1/export")
     assert status == 200 and yaml.safe_load(text) == host
-    create = {"teams": "TeamCreate", "switches": "SwitchCreate", "vnics": "VnicCreate"}
+    create = {"teams": "TeamCreate", "switches": "SwitchCreate", "policies": "PolicyCreate", "vnics": "VnicCreate"}
     for section, schema in create.items():
         for name, fields in host[section].items():
             jsonschema.validate({"name": name, **fields}, {"$ref": f"#/components/schemas/{schema}", **lan.schemas})
@@ -140,6 +142,7 @@ def test_objects_show_what_they_were_made_with(lan):
     assert (mgmt["kind"], mgmt["vhost_socket"], mgmt["state"]) == ("host", None, "up"), mgmt
     probe = lan.ask("GET", "/v1/vnics/probe")[1]
     assert (probe["vlan"], probe["mtu"]) == ({"mode": "access", "vid": 7, "forced": True}, 9000)
+    assert (probe["buffer"]["size"], probe["buffer"]["size_from"]) == ("4M", "policy storage")
     assert lan.ask("GET", f"/v1/nics/{NIC}")[1]["switch"] == "lan"
     assert lan.ask("GET", "/v1/switches/lan")[1]["uplink"]["state"] == "up"
 
@@ -148,6 +151,10 @@ def test_a_change_and_a_deletion_show_at_once(lan):
     assert lan.ask("PATCH", "/v1/vnics/web", {"vlan": {"mode": "untagged"}})[1]["vlan"]["vid"] is None
     assert lan.ask("PATCH", "/v1/switches/lab", {"force_vlan": None, "mtu": 2000})[0] == 200
     assert lan.ask("GET", "/v1/vnics/probe")[1]["vlan"]["forced"] is False
+    assert lan.ask("PATCH", "/v1/policies/storage", {"buffer_max_age_ms": 5, "apply_to": ["host"]})[1]["buffer"] == "4M"
+    assert lan.ask("GET", "/v1/vnics/web")[1]["buffer"]["max_age_from"] == "policy storage"
+    assert lan.ask("PATCH", "/v1/host", {"buffer_limit": "64M"})[1]["buffer"]["limit_bytes"] == 64 << 20
+    assert lan.ask("PATCH", "/v1/host", {"buffer_limit": None})[1]["buffer"]["limit_from"] == "built_in"
     path = lan.ask("GET", "/v1/vnics/web")[1]["vhost_socket"]
     assert lan.ask("DELETE", "/v1/vnics/web")[0] == 204
     assert not os.path.exists(path)
@@ -213,6 +220,16 @@ def vid(value):
     ("DELETE", "/v1/switches/lan", None, 409, "in_use", "mgmt"),
     ("DELETE", "/v1/switches/lab", None, 409, "in_use", "probe"),
     ("DELETE", "/v1/vnics/nobody", None, 404, "not_found", "nobody"),
+    ("POST", "/v1/policies", {"name": "new", "colour": "red"}, 400, "invalid", "colour"),
+    ("POST", "/v1/policies", {"name": "new", "buffer": "1M", "apply_to": ["host"]}, 409, "in_use", "storage"),
+    ("POST", "/v1/policies", {"name": "new", "apply_to": ["switch:wan"]}, 404, "not_found", "wan"),
+    ("POST", "/v1/policies", {"name": "storage"}, 409, "exists", "storage"),
+    ("PATCH", "/v1/policies/storage", {"apply_to": "host"}, 400, "invalid", "apply_to"),
+    ("PATCH", "/v1/policies/nobody", {}, 404, "not_found", "nobody"),
+    ("DELETE", "/v1/policies/storage", None, 409, "in_use", "label storage, switch lan, the host"),
+    ("PATCH", "/v1/vnics/web", {"labels": ["a", "a=1"]}, 400, "invalid", "label a"),
+    ("PATCH", "/v1/host", {"buffer_limit": "1K"}, 400, "invalid", "1M to 64G"),
+    ("PATCH", "/v1/host", {"buffer": "1G"}, 400, "invalid", "buffer_limit"),
     ("GET", "/v1/vnics/a%2Fb", None, 400, "invalid", "a/b"),
     ("GET", f"/v1/vnics/{LONG}", None, 400, "invalid", "5000"),
     ("GET", "/v1/nics/eth99", None, 404, "not_found", "eth99"),

@@ -35,6 +35,7 @@ def lab(host):
     host.daemon.do("switch", "create", "lab", "--private")
     host.daemon.do("vnic", "create", "web", "--switch", "lab")
     host.daemon.do("vnic", "create", "work", "--switch", "lab")
+    host.daemon.do("policy", "create", "storage")
     yield host
     host.clear()
 
@@ -49,7 +50,11 @@ def lab(host):
     (("vnic", "create", "new", "--sw"), ["--switch"]),
     (("vnic", "attach-args", "web", "--format", "l"), ["libvirt"]),
     (("switch", "create", "new", "--pr"), ["--private"]),
-    (("audit", ""), ["lab", "web", "work"]),
+    (("audit", ""), ["lab", "storage", "web", "work"]),
+    (("policy", ""), ["create", "delete", "list", "set", "show"]),
+    (("policy", "set", ""), ["storage"]),
+    (("policy", "create", "new", "--apply-to", "h"), ["host"]),
+    (("host", ""), ["set", "show"]),
     (("vnic", "create", ""), []),
     (("nonsense", "w"), []),
 ], ids=" ".join)

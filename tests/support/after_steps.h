@@ -27,6 +27,7 @@ inline reconcile::Actual after(reconcile::Actual actual, const std::vector<recon
       to.hosts.erase(s.vnic);
       to.shares.erase(s.vnic);
     }
+    void operator()(const SetBufferLimit& s) { to.buffer_limit_bytes = s.bytes; }
     void operator()(const ShareNic& s) { to.shares[s.vnic] = s.plan; }
     void operator()(const OpenTeam& s) { to.teams[s.team] = {}; }
     void operator()(const SetTeamLink& s) { to.teams.at(s.team).links[s.nic] = s.link; }

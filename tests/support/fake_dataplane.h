@@ -12,6 +12,7 @@
 
 #include "base/unique_fd.h"
 #include "dataplane/dataplane.h"
+#include "model/buffer.h"
 
 namespace patchbay::test {
 
@@ -114,7 +115,7 @@ class FakeDataplane final : public dataplane::Dataplane {
   dataplane::RingPositions disconnect_guest(PortId) override { return {}; }
   void give_up_guest(PortId) override {}
   std::map<std::string, dataplane::BufferConfig> buffers;  // by name
-  dataplane::BufferUse use;
+  dataplane::BufferUse use{model::buffer_limit_default, 0, false};
   void set_buffer(PortId port, const dataplane::BufferConfig& config) override { buffers[names_.at(port)] = config; }
   [[nodiscard]] dataplane::BufferState buffer_state(PortId port) const override {
     const auto found = buffers.find(names_.at(port));
@@ -123,8 +124,9 @@ class FakeDataplane final : public dataplane::Dataplane {
     return state;
   }
   Result<void> set_buffer_limit(std::uint64_t bytes) override {
-    use.limit_bytes = bytes;
-    return record(fmt::format("buffer_limit {}", bytes));
+    auto ok = record(fmt::format("buffer_limit {}", bytes));
+    if (ok) use.limit_bytes = bytes;
+    return ok;
   }
   [[nodiscard]] dataplane::BufferUse buffer_use() const override { return use; }
   void release_buffers() override { use.to_release = false; }

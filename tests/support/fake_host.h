@@ -116,6 +116,9 @@ class MemoryStore final : public store::Store {
     for (const auto& name : change.removed_switches) stored.host.switches.erase(name);
     for (const auto& put : change.put_teams) stored.host.teams[put.name] = put;
     for (const auto& name : change.removed_teams) stored.host.teams.erase(name);
+    for (const auto& put : change.put_policies) stored.host.policies[put.name] = put;
+    for (const auto& name : change.removed_policies) stored.host.policies.erase(name);
+    if (change.settings) stored.host.settings = *change.settings;
     if (change.mac_pool) stored.mac_pool = change.mac_pool;
     rows.resize(rows.size() - change.audit_taken_back);
     for (auto entry : change.audit) {

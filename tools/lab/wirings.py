@@ -110,8 +110,12 @@ class Wire:
 
 
 def clear(daemon):
-    """Deletes every vnic, then every switch, then every team."""
+    """Deletes every policy, then every vnic, then every switch, then every team."""
     host = daemon.json("show")
+    for policy in host["policies"]:
+        if policy["apply_to"]:
+            daemon.do("policy", "set", policy["name"], "--apply-to", "none")
+        daemon.do("policy", "delete", policy["name"])
     for vnic in host["vnics"]:
         daemon.do("vnic", "delete", vnic["name"])
     for switch in host["switches"]:

@@ -43,7 +43,17 @@ std::string with_slashes(std::string path) {
   return path;
 }
 
-// One of the sections. `read(fields, name)` gives a spec.
+// What `fields` were read from, at `path`; `shown`: how a sentence calls it. Errors: what fields.finish() gives.
+Result<void> check_read(const Document& document, Fields& fields, const std::string& path, const std::string& shown) {
+  const auto ok = fields.finish();
+  if (ok) return {};
+  const std::string& field = fields.where();
+  const bool names_field = !field.empty() && ok.error().message.rfind(field + ":", 0) == 0;
+  return refuse(document, field.empty() ? path : path + "/" + with_slashes(field),
+                shown + (names_field ? "." : ": ") + ok.error().message);
+}
+
+// A section of objects by name. `read(fields, name)` gives a spec.
 template <typename Spec, typename Read>
 Result<std::vector<Spec>> read_section(const Document& document, const char* section, Read read) {
   const auto found = document.value.find(section);
@@ -60,21 +70,29 @@ Result<std::vector<Spec>> read_section(const Document& document, const char* sec
     }
     Fields fields = Fields::of(object);
     specs.push_back(read(fields, name));
-    if (const auto ok = fields.finish(); !ok) {
-      const std::string& field = fields.where();
-      const bool names_field = !field.empty() && ok.error().message.rfind(field + ":", 0) == 0;
-      return refuse(document, field.empty() ? at + "/" + name : at + "/" + name + "/" + with_slashes(field),
-                    prefix + (names_field ? "." : ": ") + ok.error().message);
-    }
+    if (auto ok = check_read(document, fields, at + "/" + name, prefix); !ok) return fail(ok.error());
   }
   return specs;
 }
 
+// The section `host`, which has no names.
+Result<model::HostSettings> read_settings_section(const Document& document) {
+  const auto& section = document.value["host"];
+  if (!section.is_object()) return refuse(document, "/host", "host: write its fields below it, or {} for none");
+  Fields fields = Fields::of(section);
+  const auto settings = read_settings(fields);
+  if (auto ok = check_read(document, fields, "/host", "host"); !ok) return fail(ok.error());
+  return settings;
+}
+
+constexpr const char* sections[] = {"host", "teams", "switches", "policies", "vnics"};
+
 Result<reconcile::HostSpec> read_host(const Document& document) {
   if (!document.value.is_object()) return refuse(document, "", "write the sections `switches:` and `vnics:`");
   for (const auto& [key, value] : document.value.items()) {
-    if (key != "switches" && key != "vnics" && key != "teams") {
-      return refuse(document, "/" + key, "unknown section " + in_quotes(key) + "; known here: teams, switches, vnics");
+    if (std::find(std::begin(sections), std::end(sections), key) == std::end(sections)) {
+      return refuse(document, "/" + key,
+                    "unknown section " + in_quotes(key) + "; known here: host, teams, switches, policies, vnics");
     }
   }
   auto switches = read_section<reconcile::SwitchSpec>(document, "switches", read_switch);
@@ -87,15 +105,34 @@ Result<reconcile::HostSpec> read_host(const Document& document) {
     if (!teams) return fail(teams.error());
     spec.teams = std::move(*teams);
   }
+  if (const auto found = document.value.find("policies"); found != document.value.end()) {
+    if (!found->is_object()) {
+      return refuse(document, "/policies", "policies: write them by name below it, or {} for none");
+    }
+    auto policies = read_section<model::Policy>(document, "policies", read_policy);
+    if (!policies) return fail(policies.error());
+    spec.policies = std::move(*policies);
+  }
+  if (document.value.contains("host")) {
+    const auto settings = read_settings_section(document);
+    if (!settings) return fail(settings.error());
+    spec.settings = *settings;
+  }
   return spec;
+}
+
+std::string section_of(const std::string& noun) {
+  if (noun == "switch") return "switches";
+  if (noun == "policy") return "policies";
+  return noun == "host" ? noun : noun + "s";
 }
 
 // The sentence of a rule that the host as a whole breaks, with the line of the object that is at fault.
 Error with_line(const Document& document, const reconcile::ApplyRefusal& refusal) {
   if (refusal.noun.empty()) return refusal.error;
-  const std::string section = refusal.noun == "switch" ? "switches" : refusal.noun + "s";
+  const std::string section = section_of(refusal.noun);
   const std::string& message = refusal.error.message;
-  const bool names_it = message.rfind(refusal.noun + " " + refusal.name, 0) == 0;
+  const bool names_it = refusal.name.empty() || message.rfind(refusal.noun + " " + refusal.name, 0) == 0;
   return make_error(refusal.error.code, "line " + std::to_string(document.line_of("/" + section + "/" + refusal.name)) +
                                             ": " + (names_it ? "" : shown_path(section, refusal.name) + ": ") +
                                             message);
@@ -128,13 +165,17 @@ Response apply_host(reconcile::Service& service, const Request& request) {
 Response export_host(reconcile::Service& service, const Request& request) {
   const auto format = choice(request, "format", {"yaml", "json"});
   if (!format) return error_response(format.error());
-  Json switches = Json::object();
-  Json teams = Json::object();
-  Json vnics = Json::object();
-  for (const auto& [name, on] : service.desired().switches) switches[name] = reconcile::settable(on);
-  for (const auto& [name, team] : service.desired().teams) teams[name] = reconcile::settable(team);
-  for (const auto& [name, vnic] : service.desired().vnics) vnics[name] = reconcile::settable(vnic);
-  const Json host = {{"teams", std::move(teams)}, {"switches", std::move(switches)}, {"vnics", std::move(vnics)}};
+  const model::Host& desired = service.desired();
+  const auto section = [](const auto& objects) {
+    Json json = Json::object();
+    for (const auto& [name, object] : objects) json[name] = reconcile::settable(object);
+    return json;
+  };
+  const Json host = {{"host", reconcile::settable(desired.settings)},
+                     {"teams", section(desired.teams)},
+                     {"switches", section(desired.switches)},
+                     {"policies", section(desired.policies)},
+                     {"vnics", section(desired.vnics)}};
   if (*format == "json") return json_response(200, host);
   Response response;
   response.body = "# The whole host. Give it back with: patchbay apply -f FILE\n" + to_yaml(host);

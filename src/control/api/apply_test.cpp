@@ -92,7 +92,56 @@ TEST(Apply, of_an_empty_host_takes_sections_that_say_so) {
   EXPECT_EQ(ask(service, "POST", "/v1/apply", "switches: {}\nvnics: {}\n").json()["changes"].size(), 3U);
   EXPECT_EQ(service.host, model::Host{});
   EXPECT_EQ(ask(service, "GET", "/v1/export").body,
-            "# The whole host. Give it back with: patchbay apply -f FILE\nteams: {}\nswitches: {}\nvnics: {}\n");
+            "# The whole host. Give it back with: patchbay apply -f FILE\n"
+            "host: {}\nteams: {}\nswitches: {}\npolicies: {}\nvnics: {}\n");
+}
+
+constexpr const char* policies_and_host = R"(host:
+  buffer_limit: 512M
+switches:
+  lan: {type: private}
+policies:
+  base: {buffer: auto, apply_to: [host]}
+  storage:
+    buffer: 4M
+    buffer_max_age_ms: 500
+    apply_to:
+      - label:tier=gold
+      - switch:lan
+vnics:
+  web: {switch: lan, labels: [tier=gold, "yes"]}
+)";
+
+TEST(Apply, takes_policies_labels_and_settings_and_gives_them_back) {
+  FakeService service;
+  const auto answer = ask(service, "POST", "/v1/apply", policies_and_host);
+  ASSERT_EQ(answer.status, 200U) << answer.body;
+  const auto changes = answer.json()["changes"];
+  EXPECT_EQ(changes[0].dump(),
+            R"({"verb":"set","kind":"host","name":"host","before":{},"after":{"buffer_limit":"512M"}})");
+  EXPECT_EQ(service.host.policies.at("storage").apply_to.size(), 2U);
+  EXPECT_EQ(service.host.vnics.at("web").labels, (std::set<std::string>{"tier=gold", "yes"}));
+  const auto exported = ask(service, "GET", "/v1/export").body;
+  EXPECT_EQ(ask(service, "POST", "/v1/apply", exported).json()["changes"].size(), 0U) << exported;
+  const auto host = service.host;
+  EXPECT_EQ(ask(service, "POST", "/v1/apply", "switches: {}\nvnics: {}\npolicies: {}\nhost: {}\n").status, 200U);
+  EXPECT_EQ(service.host, model::Host{});
+  EXPECT_EQ(ask(service, "POST", "/v1/apply", exported).status, 200U);
+  EXPECT_EQ(service.host.policies, host.policies);
+  EXPECT_EQ(service.host.settings, host.settings);
+  EXPECT_EQ(YAML::Load(exported)["vnics"]["web"]["labels"][1].Tag(), "!") << "a text for readers of YAML 1.1 too";
+}
+
+TEST(Apply, leaves_policies_and_settings_alone_without_their_sections) {
+  FakeService service;
+  ASSERT_EQ(ask(service, "POST", "/v1/apply", policies_and_host).status, 200U);
+  const auto host = service.host;
+  ASSERT_EQ(ask(service, "POST", "/v1/apply", "switches: {lan: {type: private}}\nvnics: {}\n").status, 200U);
+  EXPECT_EQ(service.host.policies, host.policies);
+  EXPECT_EQ(service.host.settings, host.settings);
+  const auto refused = ask(service, "POST", "/v1/apply", "switches: {}\nvnics: {}\n");
+  EXPECT_EQ(refused.status, 404U);
+  EXPECT_NE(refused.message().find("policy storage: switch lan does not exist"), std::string::npos) << refused.body;
 }
 
 TEST(Apply, says_what_it_would_do_and_does_not) {
@@ -188,6 +237,38 @@ INSTANTIATE_TEST_SUITE_P(
          "line 2: switch lan: only an external switch has a NIC to share"},
         {"share_by_number", with("mtu: 9000", "share_with_host: 5"), 400,
          "line 4: switches.lan.share_with_host: 5 is not a text"},
+        {"labels", with("web2:\n", "web2:\n    labels: storage\n"), 400,
+         "line 13: vnics.web2.labels: \"storage\" is not a list"},
+        {"label", with("web2:\n", "web2:\n    labels: [a b]\n"), 400, "line 13: vnics.web2.labels: label name 'a b'"},
+        {"label_number", with("web2:\n", "web2:\n    labels: [5]\n"), 400,
+         "line 13: vnics.web2.labels: 5 is not a text"},
+        {"label_twice", with("web2:\n", "web2:\n    labels: [a, a]\n"), 400,
+         "line 13: vnics.web2.labels: \"a\" is given twice"},
+        {"policy_field", std::string(lan_and_web) + "policies:\n  base:\n    colour: red\n", 400,
+         "line 16: policies.base: unknown field \"colour\"; known here: buffer, buffer_max_age_ms, apply_to"},
+        {"policy_buffer", std::string(lan_and_web) + "policies:\n  base:\n    buffer: 3G\n", 400,
+         "line 16: policies.base.buffer: buffer \"3G\" is not a size"},
+        {"policy_target", std::string(lan_and_web) + "policies:\n  base:\n    apply_to: [all]\n", 400,
+         "line 16: policies.base.apply_to: \"all\" is nothing that a policy applies to"},
+        {"policy_switch", std::string(lan_and_web) + "policies:\n  base:\n    apply_to: [\"switch:wan\"]\n", 404,
+         "line 15: policy base: switch wan does not exist"},
+        {"policies_disagree",
+         std::string(lan_and_web) +
+             "policies:\n  p1: {buffer: 1M, apply_to: [host]}\n  p2: {buffer: 2M, apply_to: [host]}\n",
+         409, "line 16: policies.p2: policies p1 and p2 give the host different values of buffer, 1M and 2M"},
+        {"policies_disagree_for_a_vnic",
+         with("web2:\n", "web2:\n    labels: [a, b]\n") +
+             "policies:\n  p1: {buffer: 1M, apply_to: [label:a]}\n  p2: {buffer: 2M, apply_to: [label:b]}\n",
+         409, "line 12: vnic web2: policies p1 (label a) and p2 (label b) give vnic web2"},
+        {"policies_of_nothing", std::string(lan_and_web) + "policies:\n", 400,
+         "line 14: policies: write them by name below it, or {} for none"},
+        {"host_field", std::string(lan_and_web) + "host:\n  buffers: 1G\n", 400,
+         "line 15: host: unknown field \"buffers\"; known here: buffer_limit"},
+        {"host_limit", std::string(lan_and_web) + "host:\n  buffer_limit: lots\n", 400,
+         "line 15: host.buffer_limit: buffer limit \"lots\" is not a size"},
+        {"host_limit_range", std::string(lan_and_web) + "host:\n  buffer_limit: 1K\n", 400,
+         "line 14: host: buffer limit 1K is out of range; give 1M to 64G"},
+        {"host_of_nothing", std::string(lan_and_web) + "host:\n", 400, "line 14: host: write its fields below it"},
         {"unknown_section", std::string(lan_and_web) + "bonds: {}\n", 400, "line 14: unknown section \"bonds\""},
         {"no_vnics", "switches: {}\n", 400, "vnics: this section is required"},
         {"vnics_of_nothing", "switches: {}\nvnics:\n", 400, "line 2: vnics: this section is required"},
@@ -295,6 +376,9 @@ TEST(Specs, reader_knows_the_fields_of_openapi_yaml) {
   EXPECT_EQ(known_to(read_switch, {{"type", "private"}}), described("SwitchCreate"));
   EXPECT_EQ(known_to(read_vnic, {{"switch", "lan"}}), described("VnicCreate"));
   EXPECT_EQ(known_to(read_team, {{"nics", {"eth1"}}}), described("TeamCreate"));
+  EXPECT_EQ(known_to(read_policy, nlohmann::json::object()), described("PolicyCreate"));
+  const auto settings = [](Fields& fields, const std::string&) { return read_settings(fields); };
+  EXPECT_EQ(known_to(settings, nlohmann::json::object()), described("HostSettings"));
 }
 
 TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_object_back) {
@@ -315,6 +399,17 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
   Fields of_team = Fields::of(nlohmann::json::parse(reconcile::settable(team).dump()));
   EXPECT_EQ(read_team(of_team, "up1"), team);
   EXPECT_TRUE(of_team.finish());
+  const model::Policy policy{
+      "storage", {model::Buffer{0, false}, 0}, {model::PolicyTarget{}, *model::parse_target("label:tier=gold")}};
+  EXPECT_EQ(keys(reconcile::settable(policy)), described("PolicyCreate"));
+  Fields of_policy = Fields::of(nlohmann::json::parse(reconcile::settable(policy).dump()));
+  EXPECT_EQ(read_policy(of_policy, "storage"), policy);
+  EXPECT_TRUE(of_policy.finish());
+  const model::HostSettings settings{std::uint64_t{3} << 20};
+  EXPECT_EQ(keys(reconcile::settable(settings)), described("HostSettings"));
+  Fields of_host = Fields::of(nlohmann::json::parse(reconcile::settable(settings).dump()));
+  EXPECT_EQ(read_settings(of_host), settings);
+  EXPECT_TRUE(of_host.finish());
   for (const auto& vlan : every_vlan_mode()) {
     for (const auto origin : {model::MacOrigin::dynamic, model::MacOrigin::static_}) {
       model::Vnic vnic;
@@ -330,6 +425,7 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
       vnic.queues = 4;
       vnic.worker = 1;
       vnic.buffer = {model::Buffer{4 << 20, true}, 250};
+      vnic.labels = {"storage", "tier=gold"};
       EXPECT_EQ(keys(reconcile::settable(vnic)), described("VnicCreate")) << "an object with every field set";
       Fields of_vnic = Fields::of(nlohmann::json::parse(reconcile::settable(vnic).dump()));
       EXPECT_EQ(reconcile::vnic_of(read_vnic(of_vnic, "web")), vnic);

@@ -49,6 +49,7 @@ class FakeService : public reconcile::Service {
     if (change.mtu) changed.mtu = *change.mtu;
     if (change.driver) changed.driver = *change.driver;
     if (change.gro) changed.gro = *change.gro;
+    changed.buffer = reconcile::changed(changed.buffer, change.buffer);
     auto next = model::set_switch(host, changed);
     if (next && change.share_with_host) {
       next = change.share_with_host->empty() ? model::unshare_nic(*next, name)
@@ -98,6 +99,7 @@ class FakeService : public reconcile::Service {
     if (change.queues) changed.queues = *change.queues;
     if (change.worker) changed.worker = *change.worker;
     changed.buffer = reconcile::changed(changed.buffer, change.buffer);
+    if (change.labels) changed.labels = *change.labels;
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -118,7 +120,7 @@ class FakeService : public reconcile::Service {
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
       view.queues_used = 6;
-      view.buffer = model::in_force(vnic.buffer, on.buffer);
+      view.buffer = model::buffer_in_force(model::PolicyIndex(host.policies), on, vnic);
       view.buffered.limit_bytes = view.buffered.limit_max_bytes = view.buffer.size.limit_bytes;
       view.buffered.used_bytes = 7;
       view.buffered.peak_bytes = 8;
@@ -186,6 +188,30 @@ class FakeService : public reconcile::Service {
     return views;
   }
 
+  Result<void> create_policy(const model::Policy& policy) override { return keep(model::add_policy(host, policy)); }
+  Result<void> set_policy(const std::string& name, const reconcile::PolicyChange& change) override {
+    const auto found = model::find_policy(host, name);
+    if (!found) return fail(found.error());
+    return keep(model::set_policy(host, reconcile::changed(**found, change)));
+  }
+  Result<void> delete_policy(const std::string& name) override { return keep(model::remove_policy(host, name)); }
+  Result<reconcile::PolicyView> show_policy(const std::string& name) const override {
+    const auto found = model::find_policy(host, name);
+    if (!found) return fail(found.error());
+    return reconcile::PolicyView{**found, model::vnics_by_policy(host)[name]};
+  }
+  std::vector<reconcile::PolicyView> list_policies() const override {
+    std::vector<reconcile::PolicyView> views;
+    for (const auto& [name, unused] : host.policies) views.push_back(*show_policy(name));
+    return views;
+  }
+  Result<void> set_settings(const reconcile::HostChange& change) override {
+    return keep(model::set_settings(host, reconcile::changed(host.settings, change)));
+  }
+  reconcile::SettingsView show_settings() const override {
+    return {host.settings, {.limit_bytes = 5, .used_bytes = 3, .to_release = false}, {"base"}};
+  }
+
   Result<reconcile::NicView> show_nic(const std::string& name) const override {
     if (name != nic_.nic.name) {
       return fail(ErrorCode::not_found, "nic " + name + " does not exist; `patchbay nic list` shows them");
@@ -217,12 +243,11 @@ class FakeService : public reconcile::Service {
       }
     }
     std::vector<model::Team> teams;
-    if (spec.teams) {
-      teams = *spec.teams;
-    } else {
-      for (const auto& [name, team] : host.teams) teams.push_back(team);
-    }
-    auto next = model::make_host(switches, vnics, teams);
+    for (const auto& [name, team] : host.teams) teams.push_back(team);
+    std::vector<model::Policy> policies;
+    for (const auto& [name, policy] : host.policies) policies.push_back(policy);
+    auto next = model::make_host(switches, vnics, spec.teams.value_or(teams), spec.policies.value_or(policies),
+                                 spec.settings.value_or(host.settings));
     if (!next) {
       return tl::unexpected(reconcile::ApplyRefusal{next.error().error, next.error().noun, next.error().name});
     }

@@ -106,12 +106,15 @@ std::optional<std::string> Fields::text(const char* name) {
 
 std::optional<std::string> Fields::text(const char* name, std::size_t bytes_max) {
   const json* value = find(name);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_string()) {
-    wrong(name, shown(*value) + " is not a text; write it in double quotes");
+  return value == nullptr ? std::nullopt : text(*value, name, bytes_max);
+}
+
+std::optional<std::string> Fields::text(const json& value, const char* name, std::size_t bytes_max) {
+  if (!value.is_string()) {
+    wrong(name, shown(value) + " is not a text; write it in double quotes");
     return std::nullopt;
   }
-  const auto& text = value->get_ref<const std::string&>();
+  const auto& text = value.get_ref<const std::string&>();
   if (text.size() > bytes_max) {
     wrong(name, in_quotes(text) + " is " + std::to_string(text.size()) + " bytes long; give at most " +
                     std::to_string(bytes_max));
@@ -129,6 +132,24 @@ std::optional<std::string> Fields::text_or_null(const char* name) {
   if (value != nullptr && value->is_null()) return "";
   asked_.pop_back();  // text() asks again
   return text(name);
+}
+
+std::optional<std::set<std::string>> Fields::texts(const char* name) {
+  const json* value = find(name);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_array()) {
+    wrong(name, shown(*value) + R"( is not a list; write ["one", "two"], or [] for none)");
+    return std::nullopt;
+  }
+  std::set<std::string> read;
+  for (const json& each : *value) {
+    const auto checked = text(each, name, text_bytes_max);
+    if (!checked) return std::nullopt;
+    if (read.insert(*checked).second) continue;
+    wrong(name, in_quotes(*checked) + " is given twice; give it once");
+    return std::nullopt;
+  }
+  return read;
 }
 
 std::string Fields::required_text(const char* name) {
@@ -219,18 +240,31 @@ std::optional<std::optional<std::int64_t>> Fields::integer_or_null(const char* n
   return number;
 }
 
-std::optional<std::optional<model::Buffer>> Fields::buffer_or_null(const char* name) {
+std::optional<std::optional<std::string>> Fields::number_or_text_or_null(const char* name) {
   const json* value = find(name);
   if (value == nullptr) return std::nullopt;
-  if (value->is_null()) return std::optional<model::Buffer>();
-  std::string given = value->is_number_integer() ? value->dump() : "";
-  if (given.empty()) {
-    asked_.pop_back();  // text() asks again
-    const auto as_text = text(name);
-    if (!as_text) return std::nullopt;
-    given = *as_text;
-  }
-  const auto parsed = model::parse_buffer(given);
+  if (value->is_null()) return std::optional<std::string>();
+  if (value->is_number_integer()) return value->dump();
+  const auto checked = text(*value, name, text_bytes_max);
+  if (!checked) return std::nullopt;
+  return checked;
+}
+
+std::optional<std::optional<model::Buffer>> Fields::buffer_or_null(const char* name) {
+  const auto given = number_or_text_or_null(name);
+  if (!given) return std::nullopt;
+  if (!*given) return std::optional<model::Buffer>();
+  const auto parsed = model::parse_buffer(**given);
+  if (parsed) return *parsed;
+  wrong(name, parsed.error().message);
+  return std::nullopt;
+}
+
+std::optional<std::optional<std::uint64_t>> Fields::buffer_limit_or_null(const char* name) {
+  const auto given = number_or_text_or_null(name);
+  if (!given) return std::nullopt;
+  if (!*given) return std::optional<std::uint64_t>();
+  const auto parsed = model::parse_buffer_limit(**given);
   if (parsed) return *parsed;
   wrong(name, parsed.error().message);
   return std::nullopt;

@@ -3,11 +3,12 @@
 //
 // Theory  The reader remembers the first thing that is wrong and goes on giving empty values, so that a handler asks
 //         for all its fields in a row and tests once, with finish().
-// Limits  Nesting of a body: 16 levels. A text field: 4096 bytes, a list of VLANs 16384; no control characters.
+// Limits  Nesting of a body: 16 levels. A text: 4096 bytes, a list of VLANs 16384; no control characters.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,8 @@ class Fields {
   [[nodiscard]] std::optional<std::string> text_or_null(const char* name);
   // A list of texts, of at most 256.
   [[nodiscard]] std::optional<std::vector<std::string>> text_list(const char* name);
+  // A list of texts, none of them twice.
+  [[nodiscard]] std::optional<std::set<std::string>> texts(const char* name);
   [[nodiscard]] std::optional<std::int64_t> integer(const char* name, std::int64_t min, std::int64_t max);
   // The same, or "auto", which is the inner nothing.
   [[nodiscard]] std::optional<std::optional<std::int64_t>> integer_or_auto(const char* name, std::int64_t min,
@@ -41,6 +44,8 @@ class Fields {
                                                                            std::int64_t max);
   // Bytes, or a text as model::parse_buffer() takes it, or null, which is the inner nothing.
   [[nodiscard]] std::optional<std::optional<model::Buffer>> buffer_or_null(const char* name);
+  // The same with model::parse_buffer_limit().
+  [[nodiscard]] std::optional<std::optional<std::uint64_t>> buffer_limit_or_null(const char* name);
   [[nodiscard]] std::optional<MacAddr> mac(const char* name);
   // Outer nothing: absent. Inner nothing: null.
   [[nodiscard]] std::optional<std::optional<VlanId>> vlan_id_or_null(const char* name);
@@ -67,6 +72,10 @@ class Fields {
   Fields(nlohmann::json object, std::string prefix) : object_(std::move(object)), prefix_(std::move(prefix)) {}
   [[nodiscard]] const nlohmann::json* find(const char* name);
   [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t bytes_max);
+  // Checked, of the field `name`.
+  [[nodiscard]] std::optional<std::string> text(const nlohmann::json& value, const char* name, std::size_t bytes_max);
+  // A whole number as it stands, or a text. Outer nothing: absent. Inner nothing: null.
+  [[nodiscard]] std::optional<std::optional<std::string>> number_or_text_or_null(const char* name);
   [[nodiscard]] VlanId vlan_id(const nlohmann::json& value, const char* name);
   [[nodiscard]] VlanId required_vlan_id(const char* name);
   [[nodiscard]] VlanSet vlan_list(const char* name, bool required);

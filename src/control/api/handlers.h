@@ -32,6 +32,17 @@ using Handler = Response (*)(reconcile::Service&, const Request&);
 [[nodiscard]] Response set_team(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response delete_team(reconcile::Service& service, const Request& request);
 
+// policies.cpp
+[[nodiscard]] Response list_policies(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response create_policy(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response show_policy(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response set_policy(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response delete_policy(reconcile::Service& service, const Request& request);
+
+// host.cpp
+[[nodiscard]] Response show_settings(reconcile::Service& service, const Request& request);
+[[nodiscard]] Response set_settings(reconcile::Service& service, const Request& request);
+
 // nics.cpp
 [[nodiscard]] Response list_nics(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_nic(reconcile::Service& service, const Request& request);

@@ -150,6 +150,54 @@ TEST(Handlers, a_change_leaves_what_it_does_not_name) {
   EXPECT_TRUE(std::holds_alternative<model::Untagged>(service.host.vnics.at("web").vlan));
 }
 
+TEST(Handlers, a_policy_is_made_shown_changed_and_deleted) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto made = ask(service, "POST", "/v1/policies",
+                        R"({"name":"storage","buffer":"4M","apply_to":["switch:lan","label:tier=gold","host"]})");
+  EXPECT_EQ(made.status, 201u) << made.body;
+  EXPECT_EQ(made.body.dump(), R"({"name":"storage","buffer":"4M","buffer_max_age_ms":null,)"
+                              R"("apply_to":["label:tier=gold","switch:lan","host"],"vnics":["web"]})");
+  EXPECT_EQ(ask(service, "GET", "/v1/policies/storage").body, made.body);
+  EXPECT_EQ(ask(service, "GET", "/v1/policies").body, Json::array({made.body}));
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/web").body["buffer"]["size_from"], "policy storage");
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/web").body["buffer"]["max_age_from"], "built_in");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/policies/storage", R"({"buffer_max_age_ms":7})").body["buffer"], "4M");
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/web").body["buffer"]["max_age_from"], "policy storage");
+  const auto set = ask(service, "PATCH", "/v1/policies/storage", R"({"buffer":null,"apply_to":[]})");
+  EXPECT_EQ(set.body.dump(), R"({"name":"storage","buffer":null,"buffer_max_age_ms":7,"apply_to":[],"vnics":[]})");
+  EXPECT_EQ(ask(service, "DELETE", "/v1/policies/storage").status, 204u);
+  EXPECT_EQ(ask(service, "DELETE", "/v1/policies/storage").status, 404u);
+}
+
+TEST(Handlers, labels_are_replaced_as_a_whole) {
+  FakeService service;
+  make_lan_with_web(service);
+  EXPECT_EQ(ask(service, "GET", "/v1/vnics/web").body["labels"], Json::array());
+  const auto set = ask(service, "PATCH", "/v1/vnics/web", R"({"labels":["tier=gold","storage"]})");
+  EXPECT_EQ(set.body["labels"].dump(), R"(["storage","tier=gold"])");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/vnics/web", R"({"queues":2})").body["labels"], set.body["labels"]);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/vnics/web", R"({"labels":["a"]})").body["labels"].dump(), R"(["a"])");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/vnics/web", R"({"labels":[]})").body["labels"], Json::array());
+  const auto made = ask(service, "POST", "/v1/vnics", R"({"name":"db","switch":"lan","labels":["storage"]})");
+  EXPECT_EQ(made.body["labels"].dump(), R"(["storage"])");
+}
+
+TEST(Handlers, the_host_has_a_limit_that_can_be_set_and_taken_back) {
+  FakeService service;
+  EXPECT_EQ(
+      ask(service, "GET", "/v1/host").body.dump(),
+      R"({"buffer":{"limit":"256M","limit_from":"built_in","limit_bytes":5,"used_bytes":3},"policies":["base"]})");
+  for (const char* same : {R"("1G")", "1073741824", R"("1048576K")"}) {
+    const auto set = ask(service, "PATCH", "/v1/host", std::string(R"({"buffer_limit":)") + same + "}");
+    EXPECT_EQ(set.status, 200u) << set.body;
+    EXPECT_EQ(set.body["buffer"]["limit"], "1G");
+    EXPECT_EQ(set.body["buffer"]["limit_from"], "host");
+  }
+  EXPECT_EQ(ask(service, "PATCH", "/v1/host", "{}").body["buffer"]["limit"], "1G");
+  EXPECT_EQ(ask(service, "PATCH", "/v1/host", R"({"buffer_limit":null})").body["buffer"]["limit_from"], "built_in");
+}
+
 TEST(Handlers, deleting_answers_204_once_and_404_then) {
   FakeService service;
   make_lan_with_web(service);
@@ -168,6 +216,8 @@ TEST(Handlers, show_holds_everything) {
   const auto show = ask(service, "GET", "/v1/show").body;
   EXPECT_EQ(show["nics"], ask(service, "GET", "/v1/nics").body);
   EXPECT_EQ(show["switches"], ask(service, "GET", "/v1/switches").body);
+  EXPECT_EQ(show["policies"], ask(service, "GET", "/v1/policies").body);
+  EXPECT_EQ(show["host"], ask(service, "GET", "/v1/host").body);
   EXPECT_EQ(show["vnics"], ask(service, "GET", "/v1/vnics").body);
   EXPECT_EQ(show["workers"].dump(),
             R"([{"id":0,"cpu":1,"busy_cycles":10,"idle_cycles":20,"frames":30,"sleeps":40,"ports":2}])");
@@ -283,6 +333,33 @@ INSTANTIATE_TEST_SUITE_P(
          "a host vnic has no buffer here"},
         {"buffer_age", "POST", "/v1/vnics", vnic(R"("buffer_max_age_ms":3600001)"), 400, "out of range"},
         {"buffer_of_switch", "PATCH", "/v1/switches/lan", R"({"buffer":"32M"})", 400, "switch lan: buffer: buffer 32M"},
+        {"labels_text", "POST", "/v1/vnics", vnic(R"("labels":"storage")"), 400,
+         "vnic new: labels: \"storage\" is not a list"},
+        {"labels_null", "POST", "/v1/vnics", vnic(R"("labels":null)"), 400, "labels: null is not a list"},
+        {"label_number", "POST", "/v1/vnics", vnic(R"("labels":["a",5])"), 400, "labels: 5 is not a text"},
+        {"label_twice", "POST", "/v1/vnics", vnic(R"("labels":["a","a"])"), 400, "\"a\" is given twice"},
+        {"label_key_twice", "POST", "/v1/vnics", vnic(R"("labels":["a=1","a=2"])"), 400, "label a is there twice"},
+        {"label_empty", "POST", "/v1/vnics", vnic(R"("labels":[""])"), 400, "labels: label without a name"},
+        {"label_none", "PATCH", "/v1/vnics/web", R"({"labels":["none"]})", 400, "would read as no label"},
+        {"policy_field", "POST", "/v1/policies", R"({"name":"p","colour":1})", 400,
+         "policy p: unknown field \"colour\"; known here: name, buffer, buffer_max_age_ms, apply_to"},
+        {"policy_no_name", "POST", "/v1/policies", "{}", 400, "name: this field is required"},
+        {"policy_name", "POST", "/v1/policies", R"({"name":"a/b"})", 400, "policy name 'a/b'"},
+        {"policy_buffer", "POST", "/v1/policies", R"({"name":"p","buffer":"17M"})", 400,
+         "policy p: buffer: buffer 17M"},
+        {"policy_target", "POST", "/v1/policies", R"({"name":"p","apply_to":["all"]})", 400,
+         "policy p: apply_to: \"all\" is nothing that a policy applies to; write host, switch:NAME"},
+        {"policy_switch", "POST", "/v1/policies", R"({"name":"p","apply_to":["switch:wan"]})", 404,
+         "policy p: switch wan does not exist"},
+        {"policy_unknown", "PATCH", "/v1/policies/p", "{}", 404, "policy p does not exist"},
+        {"policy_patch_name", "PATCH", "/v1/policies/p", R"({"name":"q"})", 400, "unknown field \"name\""},
+        {"policy_show", "GET", "/v1/policies/p", "", 404, "policy p does not exist"},
+        {"host_field", "PATCH", "/v1/host", R"({"buffer":"1G"})", 400,
+         "unknown field \"buffer\"; known here: buffer_limit"},
+        {"host_limit", "PATCH", "/v1/host", R"({"buffer_limit":"65G"})", 400, "buffer_limit: buffer limit \"65G\""},
+        {"host_limit_small", "PATCH", "/v1/host", R"({"buffer_limit":0})", 400, "out of range; give 1M to 64G"},
+        {"host_limit_large", "PATCH", "/v1/host", R"({"buffer_limit":68719476737})", 400, "is not a size"},
+        {"host_limit_true", "PATCH", "/v1/host", R"({"buffer_limit":true})", 400, "buffer_limit: true is not a text"},
         {"untagged_vid", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"untagged","vid":5})"), 400, "vlan.vid: mode"},
         {"vid_0", "POST", "/v1/vnics", vnic(R"("vlan":{"mode":"access","vid":0})"), 400,
          "vnic new: vlan.vid: 0 is not a VLAN id; give a whole number from 1 to 4094"},

@@ -5,9 +5,11 @@
 namespace patchbay::api {
 
 Response show_host(reconcile::Service& service, const Request&) {
-  return json_response(200, {{"nics", to_json_array(service.list_nics())},
+  return json_response(200, {{"host", to_json(service.show_settings())},
+                             {"nics", to_json_array(service.list_nics())},
                              {"switches", to_json_array(service.list_switches())},
                              {"teams", to_json_array(service.list_teams())},
+                             {"policies", to_json_array(service.list_policies())},
                              {"vnics", to_json_array(service.list_vnics())},
                              {"workers", to_json_array(service.list_workers())}});
 }

@@ -83,6 +83,28 @@ reconcile::BufferChange read_buffer(Fields& fields) {
   return change;
 }
 
+std::optional<std::set<std::string>> read_labels(Fields& fields) {
+  auto labels = fields.texts("labels");
+  if (!labels) return std::nullopt;
+  if (const auto ok = model::check_labels(*labels); !ok) fields.wrong("labels", ok.error().message);
+  return labels;
+}
+
+std::optional<std::set<model::PolicyTarget>> read_targets(Fields& fields) {
+  const auto words = fields.texts("apply_to");
+  if (!words) return std::nullopt;
+  std::set<model::PolicyTarget> targets;
+  for (const std::string& word : *words) {
+    auto target = model::parse_target(word);
+    if (target) {
+      targets.insert(std::move(*target));
+    } else {
+      fields.wrong("apply_to", target.error().message);
+    }
+  }
+  return targets;
+}
+
 reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   reconcile::SwitchSpec spec;
   spec.name = name;
@@ -93,7 +115,7 @@ reconcile::SwitchSpec read_switch(Fields& fields, const std::string& name) {
   spec.driver = read_driver(fields).value_or(model::UplinkDriver::auto_);
   spec.gro = fields.boolean("gro").value_or(true);
   spec.share_with_host = fields.text_or_null("share_with_host").value_or("");
-  spec.buffer = reconcile::changed({}, read_buffer(fields));
+  spec.buffer = reconcile::changed(model::BufferSettings(), read_buffer(fields));
   return spec;
 }
 
@@ -111,8 +133,21 @@ reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
   spec.trust_priority = fields.boolean("trust_priority").value_or(false);
   spec.queues = read_queues(fields).value_or(1);
   spec.worker = read_worker(fields).value_or(std::nullopt);
-  spec.buffer = reconcile::changed({}, read_buffer(fields));
+  spec.buffer = reconcile::changed(model::BufferSettings(), read_buffer(fields));
+  spec.labels = read_labels(fields).value_or(std::set<std::string>());
   return spec;
+}
+
+model::Policy read_policy(Fields& fields, const std::string& name) {
+  model::Policy policy;
+  policy.name = name;
+  policy.buffer = reconcile::changed(model::BufferSettings(), read_buffer(fields));
+  policy.apply_to = read_targets(fields).value_or(std::set<model::PolicyTarget>());
+  return policy;
+}
+
+model::HostSettings read_settings(Fields& fields) {
+  return {fields.buffer_limit_or_null("buffer_limit").value_or(std::nullopt)};
 }
 
 }  // namespace patchbay::api

@@ -1,8 +1,12 @@
-// Reads a whole switch, vnic or team, as POST and `apply` give it. reconcile/settable.h writes the same fields.
+// Reads a whole switch, vnic, team or policy, and the host's settings, as POST and `apply` give them. reconcile/settable.h
+// writes the same fields.
 //
 // How a new field of a vnic comes in: model/vnic.h with its rule in model/host.cpp; VnicSpec and VnicChange in
 // reconcile/service.h; one line in settable.cpp and one in specs.cpp; the column in store/; openapi.yaml. Then POST,
 // `apply`, `export` and the audit have it; PATCH, the view and the CLI's option are a line each in their own files.
+// One that switches and policies may give to vnics goes into the functions that the three share: model/buffer.h
+// (BufferSettings, for_each_setting), reconcile::changed(), read_buffer(), put_buffer() of settable.cpp and of the CLI,
+// store/rows.h.
 #pragma once
 #include <optional>
 #include <string>
@@ -18,6 +22,8 @@ namespace patchbay::api {
 [[nodiscard]] model::Team read_team(Fields& fields, const std::string& name);
 // All of a team that may be given, as what is to change.
 [[nodiscard]] reconcile::TeamChange read_team_change(Fields& fields);
+[[nodiscard]] model::Policy read_policy(Fields& fields, const std::string& name);
+[[nodiscard]] model::HostSettings read_settings(Fields& fields);
 [[nodiscard]] std::optional<std::uint16_t> read_mtu(Fields& fields);
 [[nodiscard]] std::optional<model::UplinkDriver> read_driver(Fields& fields);
 [[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);
@@ -25,5 +31,7 @@ namespace patchbay::api {
 // Inner nothing: any.
 [[nodiscard]] std::optional<std::optional<unsigned>> read_worker(Fields& fields);
 [[nodiscard]] reconcile::BufferChange read_buffer(Fields& fields);
+[[nodiscard]] std::optional<std::set<std::string>> read_labels(Fields& fields);
+[[nodiscard]] std::optional<std::set<model::PolicyTarget>> read_targets(Fields& fields);
 
 }  // namespace patchbay::api

@@ -143,6 +143,12 @@ Json buffer(const reconcile::VnicView& view) {
           {"advice", text_or_null(view.buffer_advice)}};
 }
 
+// What a switch or a policy says of the buffers of vnics: two fields.
+Json buffer_settings(const model::BufferSettings& buffer) {
+  return {{"buffer", buffer.size ? Json(to_string(*buffer.size)) : Json(nullptr)},
+          {"buffer_max_age_ms", value_or_null(buffer.max_age_ms)}};
+}
+
 Json pci(const std::optional<model::PciDevice>& device) {
   if (!device) return nullptr;
   return {{"address", device->address},
@@ -183,17 +189,17 @@ Json to_json(const reconcile::NicView& view) {
 
 Json to_json(const reconcile::SwitchView& view) {
   const bool external = view.desired.type == model::SwitchType::external;
-  return {{"name", view.desired.name},
-          {"type", model::to_string(view.desired.type)},
-          {"uplink", view.uplink ? uplink(*view.uplink) : Json(nullptr)},
-          {"force_vlan", vid_or_null(view.desired.force_vlan)},
-          {"mtu", view.desired.mtu},
-          {"share_with_host", text_or_null(view.desired.share_with_host)},
-          {"driver", external ? Json(model::to_string(view.desired.driver)) : Json(nullptr)},
-          {"gro", external ? Json(view.desired.gro) : Json(nullptr)},
-          {"buffer", view.desired.buffer.size ? Json(to_string(*view.desired.buffer.size)) : Json(nullptr)},
-          {"buffer_max_age_ms", value_or_null(view.desired.buffer.max_age_ms)},
-          {"vnics", Json(view.vnics)}};
+  Json json = {{"name", view.desired.name},
+               {"type", model::to_string(view.desired.type)},
+               {"uplink", view.uplink ? uplink(*view.uplink) : Json(nullptr)},
+               {"force_vlan", vid_or_null(view.desired.force_vlan)},
+               {"mtu", view.desired.mtu},
+               {"share_with_host", text_or_null(view.desired.share_with_host)},
+               {"driver", external ? Json(model::to_string(view.desired.driver)) : Json(nullptr)},
+               {"gro", external ? Json(view.desired.gro) : Json(nullptr)}};
+  json.update(buffer_settings(view.desired.buffer));
+  json["vnics"] = view.vnics;
+  return json;
 }
 
 Json to_json(const reconcile::TeamView& view) {
@@ -226,6 +232,7 @@ Json to_json(const reconcile::VnicView& view) {
       {"kind", model::to_string(vnic.kind)},
       {"mac", vnic.mac.to_string()},
       {"mac_origin", model::to_string(vnic.mac_origin)},
+      {"labels", vnic.labels},
       {"vlan", vlan(view)},
       {"mac_spoofing", vnic.mac_spoofing},
       {"mac_limit", vnic.mac_limit},
@@ -243,6 +250,26 @@ Json to_json(const reconcile::VnicView& view) {
       {"mtu", view.mtu},
       {"buffer", buffer(view)},
       {"counters", counters(view.counters, "from_guest", "to_guest")}};
+}
+
+Json to_json(const reconcile::PolicyView& view) {
+  Json targets = Json::array();
+  for (const model::PolicyTarget& target : view.desired.apply_to) targets.push_back(to_string(target));
+  Json json = {{"name", view.desired.name}};
+  json.update(buffer_settings(view.desired.buffer));
+  json["apply_to"] = std::move(targets);
+  json["vnics"] = view.vnics;
+  return json;
+}
+
+Json to_json(const reconcile::SettingsView& view) {
+  const auto& limit = view.desired.buffer_limit_bytes;
+  return {{"buffer",
+           {{"limit", model::buffer_limit_text(limit.value_or(model::buffer_limit_default))},
+            {"limit_from", limit ? "host" : "built_in"},
+            {"limit_bytes", view.buffers.limit_bytes},
+            {"used_bytes", view.buffers.used_bytes}}},
+          {"policies", view.policies}};
 }
 
 Json to_json(const dataplane::WorkerStats& stats) {

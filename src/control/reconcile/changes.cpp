@@ -58,11 +58,16 @@ std::string user_name(std::uint32_t uid) {
 
 std::vector<ObjectChange> changes_between(const model::Host& from, const model::Host& to) {
   std::vector<ObjectChange> changes;
+  add_gone("policy", from.policies, to.policies, changes);
   add_gone("vnic", from.vnics, to.vnics, changes);
   add_gone("switch", from.switches, to.switches, changes);
   add_gone("team", from.teams, to.teams, changes);
+  if (from.settings != to.settings) {
+    changes.push_back({"set", "host", "host", text_of(from.settings), text_of(to.settings)});
+  }
   add_new_and_changed("team", from.teams, to.teams, changes);
   add_new_and_changed("switch", from.switches, to.switches, changes);
+  add_new_and_changed("policy", from.policies, to.policies, changes);
   add_new_and_changed("vnic", from.vnics, to.vnics, changes);
   return changes;
 }

@@ -11,17 +11,17 @@
 namespace patchbay::reconcile {
 
 struct ObjectChange {
-  const char* verb;  // "create", "set", "delete"
-  const char* kind;  // "switch", "vnic", "team"
-  std::string name;
+  const char* verb;    // "create", "set", "delete"
+  const char* kind;    // "switch", "vnic", "team", "policy", "host"
+  std::string name;    // of the host: "host"
   std::string before;  // settable() as JSON text; empty: there was none
   std::string after;   // empty: there is none any more
 
   friend bool operator==(const ObjectChange&, const ObjectChange&) = default;
 };
 
-// In an order that could be followed by hand: what goes, vnics before their switches, and those before their teams; what
-// comes or changes the other way round. By name within each.
+// In an order that could be followed by hand: what goes, policies and vnics before their switches, and those before their
+// teams; what comes or changes the other way round, after the host itself. By name within each.
 [[nodiscard]] std::vector<ObjectChange> changes_between(const model::Host& from, const model::Host& to);
 
 // Who asks for a change.

@@ -10,7 +10,9 @@
 namespace patchbay::reconcile {
 
 Executor::~Executor() {
-  for (Step& each : compute_steps(Wanted{}, actual_)) {
+  Wanted nothing;
+  nothing.buffer_limit_bytes = actual_.buffer_limit_bytes;
+  for (Step& each : compute_steps(nothing, actual_)) {
     if (auto* close = std::get_if<CloseHostPort>(&each)) close->remove_interface = false;
     if (auto* close = std::get_if<CloseGuestPort>(&each)) close->forget = false;
     std::visit([this](const auto& what) { step(what); }, each);
@@ -36,6 +38,8 @@ void Executor::forget_failures_except(const Wanted& wanted) {
         return !wanted.hosts.contains(name);
       case ObjectKind::share:
         return !wanted.shares.contains(name);
+      case ObjectKind::buffer_limit:
+        return false;
     }
     return true;
   };
@@ -219,6 +223,14 @@ void Executor::step(const ShareNic& share) {
   }
   actual_.shares[share.vnic] = share.plan;
   reported_.erase({ObjectKind::share, share.vnic});
+}
+
+void Executor::step(const SetBufferLimit& set) {
+  if (const auto ok = dataplane_.set_buffer_limit(set.bytes); !ok) {
+    return note_failure(ObjectKind::buffer_limit, "", ok.error());
+  }
+  actual_.buffer_limit_bytes = set.bytes;
+  reported_.erase({ObjectKind::buffer_limit, ""});
 }
 
 void Executor::forget_shares_undone() {

@@ -41,7 +41,9 @@ class Executor {
         sharing_(sharing),
         offloads_(offloads),
         make_endpoint_(std::move(make_endpoint)),
-        socket_group_(socket_group) {}
+        socket_group_(socket_group) {
+    actual_.buffer_limit_bytes = dataplane.buffer_use().limit_bytes;
+  }
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
   // Closes everything. Host interfaces stay, with their addresses, for the next run.
@@ -122,6 +124,7 @@ class Executor {
   void step(const SetTeamLink& set);
   void step(const SetTeam& set);
   void step(const CloseTeam& close);
+  void step(const SetBufferLimit& set);
 
   void tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic);
   void keep_offloads(const std::string& nic, bool gro);

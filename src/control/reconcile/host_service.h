@@ -70,6 +70,15 @@ class HostService final : public Service {
   [[nodiscard]] Result<TeamView> show_team(const std::string& name) const override;
   [[nodiscard]] std::vector<TeamView> list_teams() const override;
 
+  [[nodiscard]] Result<void> create_policy(const model::Policy& policy) override;
+  [[nodiscard]] Result<void> set_policy(const std::string& name, const PolicyChange& change) override;
+  [[nodiscard]] Result<void> delete_policy(const std::string& name) override;
+  [[nodiscard]] Result<PolicyView> show_policy(const std::string& name) const override;
+  [[nodiscard]] std::vector<PolicyView> list_policies() const override;
+
+  [[nodiscard]] Result<void> set_settings(const HostChange& change) override;
+  [[nodiscard]] SettingsView show_settings() const override;
+
   [[nodiscard]] Result<NicView> show_nic(const std::string& name) const override;
   [[nodiscard]] std::vector<NicView> list_nics() const override;
   [[nodiscard]] std::vector<dataplane::WorkerStats> list_workers() const override;
@@ -103,6 +112,8 @@ class HostService final : public Service {
   // That the worker which `checked` asks for is there, unless it asked for it before: then another start of patchbayd had
   // it, and until one has it again any worker will do.
   [[nodiscard]] Result<void> check_worker(const model::Vnic& checked) const;
+  // Refuses a limit, if it is another one than now, that is less than what buffers use.
+  [[nodiscard]] Result<void> check_buffer_limit(const model::HostSettings& next) const;
   [[nodiscard]] Result<MacAddr> draw_mac(model::MacPool& pool) const;
   // Refuses a NIC without which the host would lose addresses or routes.
   [[nodiscard]] Result<void> check_unused_by_host(const model::Host& host, const model::Switch& checked) const;
@@ -139,7 +150,7 @@ class HostService final : public Service {
   [[nodiscard]] std::string why_down(const std::string& nic) const;
   [[nodiscard]] TeamView view_of(const model::Team& team) const;
   [[nodiscard]] TeamMemberView view_of_member(const std::string& nic, const std::optional<team::Status>& status) const;
-  [[nodiscard]] VnicView view_of(const model::Vnic& vnic) const;
+  [[nodiscard]] VnicView view_of(const model::Vnic& vnic, const model::PolicyIndex& policies) const;
   void view_guest_state(VnicView& view) const;
   void view_addresses(VnicView& view) const;
   void view_host_state(VnicView& view) const;

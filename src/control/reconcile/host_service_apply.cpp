@@ -71,6 +71,7 @@ tl::expected<std::vector<ObjectChange>, ApplyRefusal> HostService::apply(const H
   const auto ok = commit(std::move(*next), created, true);
   if (ok) return changes;
   if (!not_opened_) return tl::unexpected(ApplyRefusal{ok.error(), "", ""});
+  if (not_opened_->kind == ObjectKind::buffer_limit) return tl::unexpected(ApplyRefusal{ok.error(), "host", ""});
   const auto on = switch_of_object.find(*not_opened_);
   if (on != switch_of_object.end()) return tl::unexpected(ApplyRefusal{ok.error(), "switch", on->second});
   return tl::unexpected(refusal_of(spec, ok.error(), "vnic", not_opened_->name));
@@ -100,7 +101,13 @@ tl::expected<store::StoredState, ApplyRefusal> HostService::state_of(const HostS
   if (auto ok = choose_macs(spec, vnics, pool, at); !ok) {
     return tl::unexpected(ApplyRefusal{std::move(ok.error()), "vnic", vnics[at].name});
   }
-  auto host = model::make_host(switches, vnics, teams);
+  std::vector<model::Policy> policies;
+  if (given.policies) {
+    policies = *given.policies;
+  } else {
+    for (const auto& [name, policy] : state_.host.policies) policies.push_back(policy);
+  }
+  auto host = model::make_host(switches, vnics, teams, policies, given.settings.value_or(state_.host.settings));
   if (!host) {
     model::Misfit& misfit = host.error();
     return tl::unexpected(refusal_of(given, std::move(misfit.error), misfit.noun, misfit.name));
@@ -162,6 +169,7 @@ Result<void> HostService::choose_macs(const HostSpec& spec, std::vector<model::V
 
 std::optional<ApplyRefusal> HostService::check_world(const model::Host& next) const {
   if (auto refusal = check_teams(next)) return refusal;
+  if (auto ok = check_buffer_limit(next.settings); !ok) return ApplyRefusal{std::move(ok.error()), "host", ""};
   const auto uplinks = uplinks_of(state_.host);
   for (const auto& [name, on] : next.switches) {
     const auto now = state_.host.switches.find(name);
@@ -199,6 +207,7 @@ std::vector<Object> HostService::created_by(const model::Host& next) const {
     if (on.share_with_host.empty() || is_shared_in(state_.host, on)) continue;
     created.push_back({ObjectKind::share, on.share_with_host});
   }
+  if (next.settings != state_.host.settings) created.push_back({ObjectKind::buffer_limit, ""});
   return created;
 }
 

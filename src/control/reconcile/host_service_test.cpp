@@ -116,13 +116,13 @@ TEST_F(HostServiceTest, a_buffer_is_the_vnics_or_the_switchs_and_changes_while_t
   ASSERT_TRUE(service->create_vnic(spec));
   EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 2U << 20);
   EXPECT_EQ(dataplane.buffers.at("vm1").max_age, std::chrono::milliseconds(50));
-  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::switch_);
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from.level, model::Level::switch_);
   VnicChange change;
   change.buffer.size = std::optional(model::Buffer{4 << 20, true});
   ASSERT_TRUE(service->set_vnic("vm1", change));
   EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 4U << 20);
   EXPECT_TRUE(dataplane.buffers.at("vm1").grows);
-  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::vnic);
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from.level, model::Level::vnic);
   change.buffer.size = std::optional<model::Buffer>();
   ASSERT_TRUE(service->set_vnic("vm1", change));
   EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 2U << 20) << "the switch's again";
@@ -130,7 +130,7 @@ TEST_F(HostServiceTest, a_buffer_is_the_vnics_or_the_switchs_and_changes_while_t
   of_switch.buffer = {std::optional<model::Buffer>(), std::optional<std::uint32_t>()};
   ASSERT_TRUE(service->set_switch("sw1", of_switch));
   EXPECT_EQ(dataplane.buffers.at("vm1").limit_bytes, 1U << 20) << "the built-in one";
-  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from, model::Level::built_in);
+  EXPECT_EQ(service->show_vnic("vm1")->buffer.size_from.level, model::Level::built_in);
   change.buffer.size = std::optional(model::Buffer{1, false});
   expect_error(service->set_vnic("vm1", change), ErrorCode::invalid, {"vnic vm1", "256K to 16M"});
 }

@@ -61,6 +61,7 @@ class Comparison {
     if (with != (is_first_needed ? *without : actual_.published)) steps_.emplace_back(Publish{std::move(with)});
     open_endpoints();
     share_nics();
+    set_buffer_limit();
     return std::move(steps_);
   }
 
@@ -243,6 +244,11 @@ class Comparison {
     }
   }
 
+  void set_buffer_limit() {
+    if (wanted_.buffer_limit_bytes == actual_.buffer_limit_bytes || failed(ObjectKind::buffer_limit, "")) return;
+    steps_.emplace_back(SetBufferLimit{wanted_.buffer_limit_bytes});
+  }
+
   const Wanted& wanted_;
   const Actual& actual_;
   Actual left_;  // as the steps so far will have made it
@@ -281,6 +287,9 @@ struct Describe {
   std::string operator()(const CloseHostPort& s) const {
     return fmt::format("close host port {}{}", s.vnic, s.remove_interface ? " and remove its interface" : "");
   }
+  std::string operator()(const SetBufferLimit& s) const {
+    return fmt::format("set the limit of all buffers to {} bytes", s.bytes);
+  }
   std::string operator()(const ShareNic& s) const { return fmt::format("share nic {} by {}", s.plan.nic, s.vnic); }
 };
 
@@ -312,9 +321,11 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     const auto nic = nics.find(on.uplink);
     if (!on.uplink.empty() && nic != nics.end()) want_uplink(on, nic->second, wanted);
   }
+  wanted.buffer_limit_bytes = host.settings.buffer_limit_bytes.value_or(model::buffer_limit_default);
+  const model::PolicyIndex policies(host.policies);
   for (const auto& [name, vnic] : host.vnics) {
     const model::Switch& on = host.switches.at(vnic.switch_name);
-    const model::BufferInForce buffer = model::in_force(vnic.buffer, on.buffer);
+    const model::BufferInForce buffer = model::buffer_in_force(policies, on, vnic);
     wanted.layout[position.at(vnic.switch_name)].vnics.push_back(
         {name, vnic.mac, model::effective_vlan(on, vnic), vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority,
          vnic.queues, vnic.worker, buffer.size, buffer.max_age_ms});

@@ -88,6 +88,7 @@ struct Wanted {
   std::map<std::string, HostPortPlan> hosts;    // by vnic
   std::map<std::string, SharePlan> shares;      // by vnic
   PlannedLayout layout;
+  std::uint64_t buffer_limit_bytes = model::buffer_limit_default;  // of all buffers together
 };
 
 // An uplink whose NIC is not in `nics` is not wanted: it waits for the NIC. So does one on a PCI device that is not bound
@@ -100,7 +101,8 @@ struct Wanted {
 
 // ---- Actual ---------------------------------------------------------------------------------------------------------
 
-enum class ObjectKind : std::uint8_t { uplink, guest, host_port, share };
+// buffer_limit: there is one, without a name.
+enum class ObjectKind : std::uint8_t { uplink, guest, host_port, share, buffer_limit };
 struct Object {
   ObjectKind kind = ObjectKind::uplink;
   std::string name;
@@ -138,12 +140,17 @@ struct Actual {
   std::map<std::string, HostPortPlan> hosts;
   std::map<std::string, SharePlan> shares;  // whose NICs carry nothing any more
   PlannedLayout published;
+  std::uint64_t buffer_limit_bytes = model::buffer_limit_default;
   std::map<Object, Error> failed;                // and why
   std::map<std::string, MtuFailure> mtu_failed;  // by host vnic: its port is open, with the MTU in `hosts`
 };
 
 // ---- Steps ----------------------------------------------------------------------------------------------------------
 
+struct SetBufferLimit {
+  std::uint64_t bytes = 0;
+  friend bool operator==(const SetBufferLimit&, const SetBufferLimit&) = default;
+};
 struct Publish {
   PlannedLayout layout;
   friend bool operator==(const Publish&, const Publish&) = default;
@@ -223,7 +230,7 @@ struct ShareNic {  // moves what the NIC carries to the vnic
 };
 using Step = std::variant<Publish, OpenUplink, SetCarrier, CloseUplink, OpenGuestPort, CloseGuestPort, OpenEndpoint,
                           CloseEndpoint, OpenHostPort, SetHostPortMtu, CloseHostPort, ShareNic, OpenTeam, SetTeamLink,
-                          SetTeam, CloseTeam>;
+                          SetTeam, CloseTeam, SetBufferLimit>;
 
 [[nodiscard]] std::vector<Step> compute_steps(const Wanted& wanted, const Actual& actual);
 

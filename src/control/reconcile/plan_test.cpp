@@ -212,5 +212,20 @@ TEST(Plan, shares_a_nic_only_when_nic_and_vnic_are_open_and_again_when_either_is
   EXPECT_EQ(gone, (Lines{"publish 2 switches", "close uplink eth1"})) << "the addresses stay on the vnic";
 }
 
+TEST(Plan, the_limit_of_all_buffers_is_told_once) {
+  model::Host host;
+  host.settings.buffer_limit_bytes = 1 << 20;
+  const Wanted wanted = want(host, {}, "/run/pb");
+  Actual actual;
+  EXPECT_EQ(compute_steps(wanted, actual), (std::vector<Step>{SetBufferLimit{1 << 20}}));
+  actual.failed[{ObjectKind::buffer_limit, ""}] = make_error(ErrorCode::no_resource, "no room");
+  EXPECT_TRUE(compute_steps(wanted, actual).empty());
+  actual.failed.clear();
+  actual.buffer_limit_bytes = 1 << 20;
+  EXPECT_TRUE(compute_steps(wanted, actual).empty());
+  EXPECT_EQ(compute_steps(want({}, {}, "/run/pb"), actual),
+            (std::vector<Step>{SetBufferLimit{model::buffer_limit_default}}));
+}
+
 }  // namespace
 }  // namespace patchbay::reconcile

@@ -14,7 +14,7 @@ model::Vnic vnic_of(const VnicSpec& spec) {
   const auto origin = spec.mac ? spec.mac_origin.value_or(model::MacOrigin::static_) : model::MacOrigin::dynamic;
   return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin,      spec.vlan,
           spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues, spec.worker,
-          spec.buffer};
+          spec.buffer,  spec.labels};
 }
 
 model::BufferSettings changed(model::BufferSettings settings, const BufferChange& change) {
@@ -32,6 +32,17 @@ model::Team changed(model::Team team, const TeamChange& change) {
   if (change.lacp_timer) team.lacp_timer = *change.lacp_timer;
   if (change.failback_delay_ms) team.failback_delay_ms = *change.failback_delay_ms;
   return team;
+}
+
+model::Policy changed(model::Policy policy, const PolicyChange& change) {
+  policy.buffer = changed(policy.buffer, change.buffer);
+  if (change.apply_to) policy.apply_to = *change.apply_to;
+  return policy;
+}
+
+model::HostSettings changed(model::HostSettings settings, const HostChange& change) {
+  if (change.buffer_limit_bytes) settings.buffer_limit_bytes = *change.buffer_limit_bytes;
+  return settings;
 }
 
 HostSpec with_shares(HostSpec spec) {

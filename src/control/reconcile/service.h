@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,8 @@
 #include "control/reconcile/changes.h"
 #include "control/team/status.h"
 #include "dataplane/dataplane.h"
+#include "model/host.h"
 #include "model/nic.h"
-#include "model/switch.h"
-#include "model/team.h"
-#include "model/vnic.h"
 
 namespace patchbay::reconcile {
 
@@ -64,6 +63,7 @@ struct VnicSpec {
   std::uint16_t queues = 1;
   std::optional<unsigned> worker = {};  // nothing: any
   model::BufferSettings buffer = {};
+  std::set<std::string> labels = {};
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -74,6 +74,14 @@ struct VnicChange {
   std::optional<std::uint16_t> queues = {};
   std::optional<std::optional<unsigned>> worker = {};  // inner nothing: any
   BufferChange buffer = {};
+  std::optional<std::set<std::string>> labels = {};  // all of them
+};
+struct PolicyChange {
+  BufferChange buffer = {};
+  std::optional<std::set<model::PolicyTarget>> apply_to = {};  // all of them
+};
+struct HostChange {
+  std::optional<std::optional<std::uint64_t>> buffer_limit_bytes = {};  // inner nothing: the built-in one
 };
 
 struct TeamChange {  // what `team set` gives
@@ -87,17 +95,22 @@ struct TeamChange {  // what `team set` gives
 // Where LACP ends, so does what its timer was.
 [[nodiscard]] model::Team changed(model::Team team, const TeamChange& change);
 
-// A whole host. Names are unique among the switches, among the vnics, and among the teams.
+// A whole host. Names are unique among the switches, the vnics, the teams, and the policies.
 struct HostSpec {
   std::vector<SwitchSpec> switches;
   std::vector<VnicSpec> vnics;
-  std::optional<std::vector<model::Team>> teams = {};  // nothing: they stay as they are
+  std::optional<std::vector<model::Team>> teams = {};       // nothing: they stay as they are
+  std::optional<std::vector<model::Policy>> policies = {};  // likewise
+  std::optional<model::HostSettings> settings = {};         // likewise
 };
 struct ApplyRefusal {
   Error error;
-  std::string noun;  // "switch", "vnic", "team": the object that is at fault; empty: no single one is
-  std::string name;
+  std::string noun;  // "switch", "vnic", "team", "policy", "host": the object that is at fault; empty: no single one is
+  std::string name;  // of the host: empty
 };
+
+[[nodiscard]] model::Policy changed(model::Policy policy, const PolicyChange& change);
+[[nodiscard]] model::HostSettings changed(model::HostSettings settings, const HostChange& change);
 
 // The object that `spec` asks for. A vnic without a MAC has zeros.
 [[nodiscard]] model::Switch switch_of(const SwitchSpec& spec);
@@ -178,6 +191,16 @@ struct TeamView {
   dataplane::PortCounters counters;     // likewise, of the team as one uplink
 };
 
+struct PolicyView {
+  model::Policy desired;
+  std::vector<std::string> vnics;  // names, sorted, of those that take a value from it
+};
+struct SettingsView {
+  model::HostSettings desired;
+  dataplane::BufferUse buffers;       // limit_bytes: in force
+  std::vector<std::string> policies;  // names, sorted, of those that apply to the host
+};
+
 class Service {
  public:
   virtual ~Service() = default;
@@ -204,6 +227,16 @@ class Service {
   [[nodiscard]] virtual Result<void> delete_team(const std::string& name) = 0;
   [[nodiscard]] virtual Result<TeamView> show_team(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<TeamView> list_teams() const = 0;
+
+  [[nodiscard]] virtual Result<void> create_policy(const model::Policy& policy) = 0;
+  [[nodiscard]] virtual Result<void> set_policy(const std::string& name, const PolicyChange& change) = 0;
+  [[nodiscard]] virtual Result<void> delete_policy(const std::string& name) = 0;
+  [[nodiscard]] virtual Result<PolicyView> show_policy(const std::string& name) const = 0;
+  [[nodiscard]] virtual std::vector<PolicyView> list_policies() const = 0;
+
+  // Of the host as a whole. Errors of the change: invalid, in_use (less than buffers use now).
+  [[nodiscard]] virtual Result<void> set_settings(const HostChange& change) = 0;
+  [[nodiscard]] virtual SettingsView show_settings() const = 0;
 
   [[nodiscard]] virtual Result<NicView> show_nic(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<NicView> list_nics() const = 0;

@@ -70,6 +70,22 @@ Json settable(const model::Vnic& vnic) {
   if (vnic.kind == model::VnicKind::guest) json["queues"] = vnic.queues;
   if (vnic.worker) json["worker"] = *vnic.worker;
   put_buffer(json, vnic.buffer);
+  if (!vnic.labels.empty()) json["labels"] = vnic.labels;
+  return json;
+}
+
+Json settable(const model::Policy& policy) {
+  Json json = Json::object();
+  put_buffer(json, policy.buffer);
+  Json targets = Json::array();
+  for (const model::PolicyTarget& target : policy.apply_to) targets.push_back(to_string(target));
+  json["apply_to"] = std::move(targets);
+  return json;
+}
+
+Json settable(const model::HostSettings& settings) {
+  Json json = Json::object();
+  if (settings.buffer_limit_bytes) json["buffer_limit"] = model::buffer_limit_text(*settings.buffer_limit_bytes);
   return json;
 }
 

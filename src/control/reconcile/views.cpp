@@ -125,16 +125,17 @@ std::string HostService::why_down(const std::string& nic) const {
 Result<VnicView> HostService::show_vnic(const std::string& name) const {
   const auto found = model::find_vnic(state_.host, name);
   if (!found) return fail(found.error());
-  return view_of(**found);
+  return view_of(**found, model::PolicyIndex(state_.host.policies));
 }
 
 std::vector<VnicView> HostService::list_vnics() const {
+  const model::PolicyIndex policies(state_.host.policies);
   std::vector<VnicView> views;
-  for (const auto& [name, vnic] : state_.host.vnics) views.push_back(view_of(vnic));
+  for (const auto& [name, vnic] : state_.host.vnics) views.push_back(view_of(vnic, policies));
   return views;
 }
 
-VnicView HostService::view_of(const model::Vnic& vnic) const {
+VnicView HostService::view_of(const model::Vnic& vnic, const model::PolicyIndex& policies) const {
   const model::Switch& on = state_.host.switches.at(vnic.switch_name);
   VnicView view;
   view.desired = vnic;
@@ -143,7 +144,7 @@ VnicView HostService::view_of(const model::Vnic& vnic) const {
   view.mtu = on.mtu;
   if (vnic.kind == model::VnicKind::guest) {
     view_guest_state(view);
-    view.buffer = model::in_force(vnic.buffer, on.buffer);
+    view.buffer = model::buffer_in_force(policies, on, vnic);
     view.buffered = executor_.buffer_state(vnic.name);
     view.buffer_advice = buffer_phrase(view);
   } else {

@@ -19,7 +19,7 @@ struct AuditEntry {
   std::optional<std::uint32_t> uid;  // of the process that asked through the API; nothing: patchbayd itself
   std::string user;                  // the name of that uid at that time, or "patchbayd"; empty: the uid had no name
   std::string verb;                  // "create", "set", "delete"
-  std::string kind;                  // "switch", "vnic", "team"
+  std::string kind;                  // "switch", "vnic", "team", "policy", "host"
   std::string name;                  // of the object
   bool apply = false;                // it was part of `apply`
   std::string before;                // the object's fields as JSON; empty: there was none

@@ -91,7 +91,21 @@ ALTER TABLE switches ADD COLUMN buffer_max_age_ms INTEGER;  -- 0: none
 ALTER TABLE vnics ADD COLUMN buffer TEXT;
 ALTER TABLE vnics ADD COLUMN buffer_max_age_ms INTEGER;
 )sql",
-    // 9 -> 10: teams
+    // 9 -> 10: policies, labels, what is set for the host
+    R"sql(
+CREATE TABLE policies (
+  name       TEXT PRIMARY KEY NOT NULL,
+  apply_to   TEXT NOT NULL,             -- host,switch:lan,label:storage,label:tier=gold
+  buffer     TEXT,                      -- as in vnics
+  buffer_max_age_ms INTEGER
+) STRICT;
+ALTER TABLE vnics ADD COLUMN labels TEXT NOT NULL DEFAULT '';  -- storage,tier=gold
+CREATE TABLE host (
+  id         INTEGER PRIMARY KEY CHECK (id = 1),
+  buffer_limit INTEGER                  -- bytes; NULL: the built-in one
+) STRICT;
+)sql",
+    // 10 -> 11: teams
     R"sql(
 CREATE TABLE teams (
   name       TEXT PRIMARY KEY NOT NULL,

@@ -1,16 +1,20 @@
-// What all tables of the state file are read and written with.
+// What the tables of the store have in common: columns that several have, lists in one text, and running a statement for
+// many rows.
 #pragma once
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/result.h"
 #include "control/store/sqlite.h"
+#include "model/buffer.h"
 
 namespace patchbay::store {
 
-// Why a stored row is not taken, and the way out. Code: invalid.
+// What is stored breaks a rule. `why`: a phrase.
 [[nodiscard]] Error bad_row(const Sqlite& database, const std::string& noun, const std::string& name,
                             const std::string& why);
 
@@ -24,9 +28,21 @@ std::optional<Value> read_name(const Statement& row, int column, const Value (&v
   return std::nullopt;
 }
 
+// From the columns buffer, which is `column`, and buffer_max_age_ms. Errors: a phrase for bad_row().
+[[nodiscard]] Result<void> read_buffer(const Statement& row, int column, model::BufferSettings& read);
+// Binds the same columns.
+void bind_buffer(Statement& statement, int column, const model::BufferSettings& put);
+
+// "a,b" and back. No word has a comma in it; none is empty.
+[[nodiscard]] std::string joined(const std::set<std::string>& words);
+[[nodiscard]] std::set<std::string> words_of(const std::string& text);
+
+// Binds the name, which is all that `statement` asks for, and runs it.
+[[nodiscard]] Result<void> remove_row(Statement& statement, const std::string& name);
+
 // Runs `sql` once for each of `values`, bound by `put`.
 template <typename Value, typename Put>
-Result<void> for_each(Sqlite& database, const char* sql, const std::vector<Value>& values, Put put) {
+[[nodiscard]] Result<void> for_each(Sqlite& database, const char* sql, const std::vector<Value>& values, Put put) {
   if (values.empty()) return {};
   auto statement = database.prepare(sql);
   if (!statement) return fail(statement.error());
@@ -35,8 +51,5 @@ Result<void> for_each(Sqlite& database, const char* sql, const std::vector<Value
   }
   return {};
 }
-
-// For for_each(): the name is all that the statement asks for.
-[[nodiscard]] Result<void> remove_row(Statement& statement, const std::string& name);
 
 }  // namespace patchbay::store

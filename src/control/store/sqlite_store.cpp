@@ -7,41 +7,12 @@
 
 #include "control/store/audit_table.h"
 #include "control/store/migrations.h"
+#include "control/store/policy_table.h"
 #include "control/store/rows.h"
 #include "control/store/team_table.h"
 
 namespace patchbay::store {
 namespace {
-
-// From the columns buffer, which is `column`, and buffer_max_age_ms.
-Result<void> read_buffer(const Statement& row, int column, model::BufferSettings& read) {
-  if (!row.is_null(column)) {
-    const auto size = model::parse_buffer(row.text(column));
-    if (!size) return fail(size.error());
-    read.size = *size;
-  }
-  if (row.is_null(column + 1)) return {};
-  const std::int64_t age = row.number(column + 1);
-  if (age < 0 || age > model::buffer_max_age_ms_max) {
-    return fail(ErrorCode::invalid, fmt::format("buffer_max_age_ms {}", age));
-  }
-  read.max_age_ms = static_cast<std::uint32_t>(age);
-  return {};
-}
-
-// Binds the same columns.
-void bind_buffer(Statement& statement, int column, const model::BufferSettings& put) {
-  if (put.size) {
-    statement.bind(column, to_string(*put.size));
-  } else {
-    statement.bind(column, std::nullopt);
-  }
-  if (put.max_age_ms) {
-    statement.bind(column + 1, std::int64_t{*put.max_age_ms});
-  } else {
-    statement.bind(column + 1, std::nullopt);
-  }
-}
 
 Result<model::Switch> read_switch(const Sqlite& database, const Statement& row) {
   using model::SwitchType;
@@ -175,6 +146,7 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
   if (auto ok = read_buffer(row, 15, read.buffer); !ok) {
     return fail(bad_row(database, "vnic", read.name, ok.error().message));
   }
+  read.labels = words_of(row.text(17));
   return read;
 }
 
@@ -205,7 +177,7 @@ Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
     statement.bind(15, std::nullopt);
   }
   bind_buffer(statement, 16, put.buffer);
-  return statement.bind(8, put.connect).run();
+  return statement.bind(8, put.connect).bind(18, joined(put.labels)).run();
 }
 
 Result<void> put_mac_pool(Statement& statement, const model::MacPool& put) {
@@ -249,9 +221,13 @@ Result<StoredState> SqliteStore::load() {
   if (!switches) return fail(switches.error());
   auto vnics = load_vnics();
   if (!vnics) return fail(vnics.error());
-  auto teams = load_teams(database_);
+  const auto teams = load_teams(database_);
   if (!teams) return fail(teams.error());
-  auto host = model::make_host(*switches, *vnics, *teams);
+  const auto policies = load_policies(database_);
+  if (!policies) return fail(policies.error());
+  const auto settings = load_settings(database_);
+  if (!settings) return fail(settings.error());
+  auto host = model::make_host(*switches, *vnics, *teams, *policies, *settings);
   if (!host) {
     const model::Misfit& misfit = host.error();
     return fail(bad_row(database_, misfit.noun, misfit.name, misfit.error.message));
@@ -282,7 +258,7 @@ Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
   std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
-      "mac_limit, trust_priority, queues, worker, buffer, buffer_max_age_ms FROM vnics ORDER BY name");
+      "mac_limit, trust_priority, queues, worker, buffer, buffer_max_age_ms, labels FROM vnics ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -333,7 +309,7 @@ Result<void> SqliteStore::save(const Change& change) {
   if (auto ok = for_each(database_,
                          "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
                          "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker, buffer, "
-                         "buffer_max_age_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "buffer_max_age_ms, labels) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          change.put_vnics, put_vnic);
       !ok) {
     return ok;
@@ -351,6 +327,7 @@ Result<void> SqliteStore::save(const Change& change) {
     }
   }
   if (auto ok = save_teams(database_, change); !ok) return ok;
+  if (auto ok = save_policies(database_, change); !ok) return ok;
   if (auto ok = save_audit(database_, change); !ok) return ok;
   return transaction->commit();
 }

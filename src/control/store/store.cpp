@@ -22,6 +22,8 @@ Change difference(const StoredState& from, const StoredState& to) {
   compare(from.host.switches, to.host.switches, change.put_switches, change.removed_switches);
   compare(from.host.vnics, to.host.vnics, change.put_vnics, change.removed_vnics);
   compare(from.host.teams, to.host.teams, change.put_teams, change.removed_teams);
+  compare(from.host.policies, to.host.policies, change.put_policies, change.removed_policies);
+  if (from.host.settings != to.host.settings) change.settings = to.host.settings;
   if (from.mac_pool != to.mac_pool) change.mac_pool = to.mac_pool;
   return change;
 }

@@ -32,6 +32,9 @@ struct Change {
   std::vector<std::string> removed_switches;
   std::vector<model::Team> put_teams = {};
   std::vector<std::string> removed_teams = {};
+  std::vector<model::Policy> put_policies = {};
+  std::vector<std::string> removed_policies = {};
+  std::optional<model::HostSettings> settings = {};
   std::optional<model::MacPool> mac_pool;
   // Rows to write with it; they alone are no change. difference() leaves both to its caller.
   std::vector<AuditEntry> audit;
@@ -39,7 +42,8 @@ struct Change {
 
   [[nodiscard]] bool empty() const noexcept {
     return put_switches.empty() && put_vnics.empty() && removed_vnics.empty() && removed_switches.empty() &&
-           put_teams.empty() && removed_teams.empty() && !mac_pool;
+           put_teams.empty() && removed_teams.empty() && put_policies.empty() && removed_policies.empty() &&
+           !settings && !mac_pool;
   }
 };
 

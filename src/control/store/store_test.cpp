@@ -37,7 +37,19 @@ StoredState example() {
                               model::MacOrigin::dynamic,
                               model::Untagged{},
                               ""};
+  state.host.vnics["vm1"].labels = {"storage", "tier=gold"};
   state.mac_pool = model::MacPool{{1, 2}, 255};
+  return state;
+}
+
+// A copy with policies and settings of the host.
+StoredState with_policies(StoredState state) {
+  state.host.policies["all"] = {"all",
+                                {model::Buffer{4 << 20, true}, 0},
+                                {*model::parse_target("host"), *model::parse_target("switch:sw1"),
+                                 *model::parse_target("label:tier=gold"), *model::parse_target("label:storage")}};
+  state.host.policies["nothing"] = {"nothing", {}, {}};
+  state.host.settings.buffer_limit_bytes = std::uint64_t{64} << 30;
   return state;
 }
 
@@ -141,6 +153,29 @@ TEST(SqliteStore, gives_back_what_was_saved_after_each_of_a_chain_of_changes) {
     EXPECT_EQ(load_again(dir), state);
     before = state;
   }
+}
+
+TEST(SqliteStore, gives_back_policies_and_settings) {
+  const TempDir dir;
+  const StoredState all = with_policies(example());
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, all))); }
+  EXPECT_EQ(load_again(dir), all);
+  StoredState changed = all;
+  changed.host.policies.erase("nothing");
+  changed.host.policies.at("all").apply_to.clear();
+  changed.host.policies.at("all").buffer = {std::nullopt, 7};
+  changed.host.settings = {};
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference(all, changed))); }
+  EXPECT_EQ(load_again(dir), changed);
+}
+
+TEST(SqliteStore, keeps_a_host_of_the_version_without_policies) {
+  const TempDir dir;
+  { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+  tamper(dir, "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; PRAGMA user_version = 9");
+  StoredState expected = example();
+  expected.host.vnics.at("vm1").labels.clear();
+  EXPECT_EQ(load_again(dir), expected);
 }
 
 TEST(SqliteStore, difference_of_equal_states_is_empty) {
@@ -305,12 +340,14 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
          "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
+         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
          "PRAGMA user_version = 3");
   auto store = SqliteStore::open(dir.path());
   ASSERT_TRUE(store) << store.error().message;
   StoredState expected = example();
   expected.host.switches.at("sw1").driver = model::UplinkDriver::auto_;  // the older file had no such column
   expected.host.switches.at("sw1").gro = true;                           // nor this one
+  expected.host.vnics.at("vm1").labels.clear();                          // nor that
   EXPECT_EQ(*(*store)->load(), expected);
   EXPECT_EQ(names_of((*store)->audit(10, "")), Names{});
 }
@@ -371,9 +408,19 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
         Case{"UPDATE switches SET driver = 'magic' WHERE name = 'sw1'", "driver 'magic'"},
         Case{"UPDATE switches SET driver = 'xdp' WHERE name = 'pr1'", "only an external switch has a driver"},
         Case{"UPDATE switches SET gro = 0 WHERE name = 'pr1'", "only an external switch has frames of the wire"},
+        Case{"UPDATE vnics SET labels = 'a b' WHERE name = 'vm1'", "label name 'a b'"},
+        Case{"UPDATE vnics SET labels = 'a=1,a=2' WHERE name = 'vm1'", "label a is there twice"},
+        Case{"UPDATE policies SET apply_to = 'hosts' WHERE name = 'all'", "policy 'all'"},
+        Case{"UPDATE policies SET apply_to = 'switch:wan' WHERE name = 'all'", "switch wan does not exist"},
+        Case{"UPDATE policies SET buffer = '17M' WHERE name = 'all'", "17M is out of range"},
+        Case{"UPDATE policies SET buffer_max_age_ms = -1 WHERE name = 'all'", "buffer_max_age_ms -1"},
+        Case{"UPDATE policies SET name = 'a/b' WHERE name = 'nothing'", "policy name 'a/b'"},
+        Case{"UPDATE policies SET buffer = '1M', apply_to = 'host' WHERE name = 'nothing'", "all and nothing give"},
+        Case{"UPDATE host SET buffer_limit = 5", "buffer limit 5 is out of range"},
+        Case{"UPDATE host SET buffer_limit = -1", "buffer limit -1"},
         Case{"UPDATE mac_pool SET next = 256", "octet 256"}}) {
     const TempDir dir;
-    { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
+    { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, with_policies(example())))); }
     tamper(dir, c.sql);
     auto store = SqliteStore::open(dir.path());
     ASSERT_TRUE(store) << c.sql;
@@ -454,11 +501,13 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
          "TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
+         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
          "PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();
   expected.host.switches.at("sw1").driver = model::UplinkDriver::auto_;
   expected.host.switches.at("sw1").gro = true;
+  expected.host.vnics.at("vm1").labels.clear();
   EXPECT_EQ(load_again(dir), expected);
 }
 
