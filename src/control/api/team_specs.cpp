@@ -19,7 +19,7 @@ std::optional<Value> read_word(Fields& fields, const char* name, const Value (&k
 }
 
 // But for the NICs.
-reconcile::TeamChange read_settings(Fields& fields) {
+reconcile::TeamChange read_team_settings(Fields& fields) {
   using model::LacpTimer;
   using model::TeamBalance;
   using model::TeamMode;
@@ -44,12 +44,12 @@ model::Team read_team(Fields& fields, const std::string& name) {
   model::Team team;
   team.name = name;
   team.nics = fields.required_text_list("nics");
-  return reconcile::changed(std::move(team), read_settings(fields));
+  return reconcile::changed(std::move(team), read_team_settings(fields));
 }
 
 reconcile::TeamChange read_team_change(Fields& fields) {
   auto nics = fields.text_list("nics");
-  reconcile::TeamChange change = read_settings(fields);
+  reconcile::TeamChange change = read_team_settings(fields);
   change.nics = std::move(nics);
   return change;
 }
