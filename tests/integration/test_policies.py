@@ -7,8 +7,8 @@ import threading
 import pytest
 import yaml
 from conftest import settled
+from lab.guest_numbers import frame, number_of
 from lab.proc import wait_until
-from numbers_in_guest import frame, number_of
 from test_buffers import ENTRIES, MACS, MB, Lan
 
 

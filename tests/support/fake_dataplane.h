@@ -79,6 +79,8 @@ class FakeDataplane final : public dataplane::Dataplane {
     team_paths[names_.at(team)] = paths;
   }
   void set_team_paths(PortId team, const dataplane::TeamPaths& paths) override { team_paths[names_.at(team)] = paths; }
+  bool send_control_frame(PortId, std::span<const std::uint8_t>) override { return true; }
+  std::vector<std::vector<std::uint8_t>> take_control_frames(PortId) override { return {}; }
   [[nodiscard]] std::vector<std::string> members_of(const std::string& team) const {
     std::vector<std::string> nics;
     for (const auto& member : teams.at(team).members) nics.push_back(names_.at(member.port));

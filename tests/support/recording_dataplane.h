@@ -43,6 +43,8 @@ class RecordingDataplane final : public dataplane::Dataplane {
   PortId open_team() override { return PortId{next_port_++}; }
   void set_team(PortId, const dataplane::TeamConfig&, const dataplane::TeamPaths&) override {}
   void set_team_paths(PortId, const dataplane::TeamPaths&) override {}
+  bool send_control_frame(PortId, std::span<const std::uint8_t>) override { return true; }
+  std::vector<std::vector<std::uint8_t>> take_control_frames(PortId) override { return {}; }
   Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
   void set_carrier(PortId, bool) override {}
   void close_port(PortId port, bool) override { links.erase(raw(port)); }
