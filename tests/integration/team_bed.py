@@ -51,6 +51,14 @@ class TeamBed(Host):
         wanted = dict(zip(NICS, states))
         wait_until(lambda: self.states() == wanted, f"members to be {wanted}, not {self.team()['members']}", limit_s)
 
+    def wait_partner(self, *enabled):
+        """Until the bond there says that exactly these of its cables are in use: it lets LACP say so a little earlier."""
+        def in_use():
+            text = self.physical.appctl("bond/show", "bond0").stdout
+            return {end for end in self.ends if re.search(rf"^member {end}: enabled", text, re.MULTILINE)}
+        wanted = {self.ends[NICS.index(nic)] for nic in enabled}
+        wait_until(lambda: in_use() == wanted, f"the bond to use {wanted}, not {in_use()}", 20.0)
+
     def set_cable(self, nic, up):
         self.cables.set_carrier(nic, up)
 

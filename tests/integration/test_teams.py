@@ -51,6 +51,7 @@ def check_both_ways(bed):
 def test_lacp_with_open_vswitch(bed, partner, bond_mode):
     bed.cable(f"bond_mode={bond_mode}", f"lacp={partner}", "other_config:lacp-time=fast").wire("--mode", "lacp")
     bed.wait_states("active", "active")
+    bed.wait_partner("eth1", "eth2")
     view = bed.team()
     assert view["state"] == "up", view
     for member in view["members"]:
@@ -122,12 +123,19 @@ def test_a_standby_member_of_lacp_steps_in(bed):
     bed.cable("bond_mode=balance-tcp", "lacp=active", "other_config:lacp-time=fast")
     bed.wire("--mode", "lacp", "--standby", "eth2")
     bed.wait_states("active", "standby")
+    bed.wait_partner("eth1")
     check_both_ways(bed)
     bed.set_cable("eth1", False)
     bed.wait_states("down", "active")
+    bed.wait_partner("eth2")
     check_both_ways(bed)
-    bed.set_cable("eth1", True)
-    bed.wait_states("active", "standby")
+    with bed.stream_out() as out:
+        out.goes_on()
+        bed.set_cable("eth1", True)
+        bed.wait_states("active", "standby")
+        out.goes_on()
+    assert len(out.heard) > 100 and not out.doubled
+    bed.wait_partner("eth1")
     check_both_ways(bed)
 
 

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import lab_name
+from lab import netcheck
 from lab.proc import wait_until
 from lab.rawport import RawPort
 from team_bed import ETHERTYPE, NICS, mac_bytes, team_bed
@@ -27,6 +28,7 @@ class Soak:
         self.bed, self.choices = bed, choices
         self.lacp = False
         self.changes = 0
+        self.base = 0  # frames that the counters of vnics which are gone would balance
         self.sent = 0
         self.heard = 0
         self.other = bed.lab.add_wire_host("other", 102, "10.9.2.2")
@@ -64,7 +66,9 @@ class Soak:
         self.bed.daemon.do("vnic", "set", name, "--vlan", self.vids[name])
 
     def vnic(self):
+        self.check_account()
         self.bed.daemon.do("vnic", "delete", "vm3")
+        self.base = self.difference()
         self.bed.daemon.do("vnic", "create", "vm3", "--switch", "lan", "--host", "--vlan", self.vids["vm3"])
         self.open_ports()
 
@@ -84,6 +88,7 @@ class Soak:
 
     def daemon(self):
         self.bed.daemon.kill9()
+        self.base = 0
         self.bed.daemon.start()
         self.open_ports()
 
@@ -118,6 +123,13 @@ class Soak:
         self.heard += len(seen)
         return len(seen) == len(expected)
 
+    def difference(self):
+        [account] = netcheck.settled_accounts(self.bed.daemon)
+        return account.difference
+
+    def check_account(self):
+        assert self.difference() == self.base, str(netcheck.accounts(self.bed.daemon)[0])
+
     def settle(self):
         """What was changed is in force, and then nothing is lost."""
         wait_until(lambda: set(self.bed.states().values()) == {"active"}, "both members to carry frames", 30.0)
@@ -145,6 +157,6 @@ def test_soak(bed):
             soak.changes += 1
             soak.exchange(5)
         soak.settle()
-        bed.check_account()
+        soak.check_account()
     print(f"{soak.changes} changes, {soak.sent} frames sent, {soak.heard} heard", flush=True)
     assert soak.changes and soak.heard

@@ -263,8 +263,13 @@ void Team::select_partners() {
   const Aggregate chosen = std::max_element(votes.begin(), votes.end(), [](const auto& one, const auto& other) {
                              return one.second < other.second;
                            })->first;
+  // A standby member that stepped in goes back only when another one has taken over.
+  const bool stepped_in = std::any_of(slots_.begin(), slots_.end(), [this](const Slot& slot) {
+    return is_standby(slot) && slot.lacp && slot.lacp->distributing();
+  });
   const bool has_others = std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
-    return is_candidate(slot) && !is_standby(slot) && aggregate_of(slot) == chosen;
+    return is_candidate(slot) && !is_standby(slot) && aggregate_of(slot) == chosen &&
+           (!stepped_in || slot.lacp->distributing());
   });
   for (Slot& slot : slots_) {
     if (!is_candidate(slot)) continue;
@@ -354,8 +359,10 @@ void Team::note_states(const Weights& weights) {
 void Team::take_paths(const dataplane::TeamPaths& wanted, Time now) {
   dataplane::TeamPaths paths = wanted;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    // A partner may send as soon as we collect.
-    if (slots_[i].lacp && slots_[i].lacp->collecting()) paths.receives |= std::uint32_t{1} << i;
+    // A partner may send as soon as we collect, and a little longer to a member that has just become standby.
+    const LacpPort* const lacp = slots_[i].lacp.get();
+    const bool may_bring = lacp != nullptr && (lacp->collecting() || lacp->selected() == Selected::standby);
+    if (may_bring) paths.receives |= std::uint32_t{1} << i;
   }
   if (paths == paths_) return;
   const dataplane::TeamPaths before = std::exchange(paths_, paths);
