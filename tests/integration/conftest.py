@@ -174,6 +174,7 @@ def pytest_runtest_makereport(item):
             break
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Where several processes run the tests (-n, --dist loadgroup): a module stays in one, and so does all that shares the
     bed. The bed's tests come first, for they take longest."""
