@@ -20,7 +20,6 @@ void classify(std::span<dataplane::Frame> burst, const IngressRule& rule, const 
 
 // Notes where the burst's sources are, if `rule` has a learner. `burst` was classified; what shows now to have come back is
 // dropped.
-void learn(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table,
-           Seconds now) noexcept;
+void learn(std::span<dataplane::Frame> burst, const IngressRule& rule, const SwitchTable& table, Seconds now) noexcept;
 
 }  // namespace patchbay::forwarding
