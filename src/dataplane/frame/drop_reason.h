@@ -35,10 +35,11 @@ inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropRe
 // The reason's name as it stands in API and CLI.
 [[nodiscard]] constexpr const char* to_string(DropReason reason) noexcept {
   constexpr const char* names[drop_reason_count] = {
-      "bad_descriptor",   "frame_too_short",   "oversize",         "source_multicast", "source_mac",
-      "vlan_not_allowed", "reserved_address",  "no_destination",   "same_port",        "reflected",         "wrong_member",     "offload_unsupported",
-      "bad_offload",      "kernel_queue_full", "kernel_ring_full", "buffer_full",      "buffer_expired",
-      "buffer_reset",     "guest_buffer",      "not_connected",    "uplink_refused"};
+      "bad_descriptor",   "frame_too_short",     "oversize",       "source_multicast",  "source_mac",
+      "vlan_not_allowed", "reserved_address",    "no_destination", "same_port",         "reflected",
+      "wrong_member",     "offload_unsupported", "bad_offload",    "kernel_queue_full", "kernel_ring_full",
+      "buffer_full",      "buffer_expired",      "buffer_reset",   "guest_buffer",      "not_connected",
+      "uplink_refused"};
   return names[static_cast<std::size_t>(reason)];
 }
 

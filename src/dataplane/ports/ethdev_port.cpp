@@ -194,6 +194,7 @@ std::size_t EthdevPort::copy_all(std::span<const Frame> frames) noexcept {
 }
 
 std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
+  if (!from_control_.empty()) send_for_control();
   std::size_t done = 0;
   while (done < frames.size()) {
     const auto left = frames.subspan(done, std::min(frames.size() - done, burst_max));
