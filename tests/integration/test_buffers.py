@@ -212,21 +212,20 @@ def test_a_larger_size_counts_at_once_a_smaller_one_takes_nothing_away(lan):
     assert lan.show()["state"] == "connected"
 
 
-def test_no_change_of_size_costs_a_frame(lan):
-    """The size changes again and again while frames wait and are taken; never more of them than the smallest holds."""
+def cost_no_frame(lan, change, count):
+    """change(0), change(1), … up to `count` and more, while frames wait and are taken: each comes, in order."""
     ended = threading.Event()
-    sizes = ("4M", "auto", "256K", "1M", "auto:2M", "default")
     changes = [0]
 
-    def change():
+    def go_on():
         while not ended.is_set():
-            lan.set("--buffer", sizes[changes[0] % len(sizes)])
+            change(changes[0])
             changes[0] += 1
-    thread = threading.Thread(target=change)
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
         first = 0
-        while changes[0] < 30:
+        while changes[0] < count:
             numbers = range(first, first + 2000)
             lan.ends["sender"].send_all(frame(MACS["still"], MACS["sender"], number, 64) for number in numbers)
             got = lan.ends["still"].receive_all(len(numbers))
@@ -238,6 +237,12 @@ def test_no_change_of_size_costs_a_frame(lan):
         thread.join(60.0)
     lan.check_balance()
     assert lan.drops() == {} and lan.show()["state"] == "connected"
+
+
+def test_no_change_of_size_costs_a_frame(lan):
+    """The size changes again and again while frames wait and are taken; never more of them than the smallest holds."""
+    sizes = ("4M", "auto", "256K", "1M", "auto:2M", "default")
+    cost_no_frame(lan, lambda number: lan.set("--buffer", sizes[number % len(sizes)]), 30)
 
 
 # ---- For whom -------------------------------------------------------------------------------------------------------

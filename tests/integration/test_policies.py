@@ -2,14 +2,13 @@
 for the memory of all buffers."""
 
 import itertools
-import threading
 
 import pytest
 import yaml
 from conftest import settled
 from lab.guest_numbers import frame, number_of
 from lab.proc import wait_until
-from test_buffers import ENTRIES, MACS, MB, Lan
+from test_buffers import ENTRIES, MACS, MB, Lan, cost_no_frame
 
 
 @pytest.fixture
@@ -386,29 +385,7 @@ def test_policies_change_live_under_traffic_and_cost_no_frame(guests):
                ("policy", "set", "quiet", "--apply-to", "switch:lan"),
                ("policy", "set", "quiet", "--apply-to", "label:quiet", "--buffer", "default"),
                ("policy", "set", "base", "--buffer", "256K")]
-    ended = threading.Event()
-    done = [0]
-
-    def change():
-        while not ended.is_set():
-            do(*changes[done[0] % len(changes)])
-            done[0] += 1
-    thread = threading.Thread(target=change)
-    thread.start()
-    try:
-        first = 0
-        while done[0] < 40:
-            numbers = range(first, first + 2000)
-            guests.ends["sender"].send_all(frame(MACS["still"], MACS["sender"], number, 64) for number in numbers)
-            got = guests.ends["still"].receive_all(len(numbers))
-            assert [number_of(data) for data in got] == list(numbers)
-            first += 2000
-            assert thread.is_alive() and first < 2_000_000
-    finally:
-        ended.set()
-        thread.join(60.0)
-    guests.check_balance()
-    assert guests.drops() == {} and guests.show()["state"] == "connected"
+    cost_no_frame(guests, lambda number: do(*changes[number % len(changes)]), 40)
 
 
 # ---- The memory of all buffers --------------------------------------------------------------------------------------
