@@ -6,7 +6,7 @@ import itertools
 import pytest
 import yaml
 from conftest import settled
-from lab.guest_numbers import frame, number_of
+from lab.guest_numbers import number_of
 from lab.proc import wait_until
 from test_buffers import ENTRIES, MACS, MB, Lan, cost_no_frame
 
