@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <rte_cycles.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -226,7 +227,7 @@ Result<PortId> WorkerDataplane::open_uplink(const std::string& nic, const model:
 }
 
 PortId WorkerDataplane::open_team() {
-  auto port = std::make_unique<TeamPort>(next_id(), event_fd_.get());
+  auto port = std::make_unique<TeamPort>(next_id(), event_fd_.get(), rte_get_tsc_hz());
   PortRecord record;
   record.team = port.get();
   record.port = std::move(port);

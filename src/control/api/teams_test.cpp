@@ -249,7 +249,7 @@ TEST(Teams, a_wrong_file_is_refused_with_its_line) {
         Case{with("uplink: up1", "uplink: eth1"), "line 11: switch lan: nic eth1 is in team up1"},
         Case{with("    nics:\n      - eth3\n", "    mode: static\n"), "line 7: teams.up2.nics: this field"},
         Case{with("  up2:\n    nics:\n      - eth3\n", "  up2: {}\n"), "line 7: teams.up2.nics: this"},
-        Case{with("teams:", "bonds:"), "line 1: unknown section \"bonds\"; known here: teams"}}) {
+        Case{with("teams:", "bonds:"), "line 1: unknown section \"bonds\"; known here: host, teams"}}) {
     FakeService service;
     const auto answer = ask(service, "POST", "/v1/apply", c.text);
     EXPECT_NE(answer.message().find(c.says), std::string::npos) << answer.body;

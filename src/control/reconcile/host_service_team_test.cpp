@@ -38,7 +38,7 @@ class HostServiceTeamTest : public HostServiceTest {
   // Where `call` stands among the calls so far.
   std::ptrdiff_t place_of(const std::string& call) {
     const auto found = std::find(dataplane.calls.begin(), dataplane.calls.end(), call);
-    EXPECT_NE(found, dataplane.calls.end()) << call;
+    EXPECT_NE(found, dataplane.calls.end()) << call << " is not among " << testing::PrintToString(dataplane.calls);
     return found - dataplane.calls.begin();
   }
   bool has_call_with(const std::string& part) {

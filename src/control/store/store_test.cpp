@@ -172,7 +172,8 @@ TEST(SqliteStore, gives_back_policies_and_settings) {
 TEST(SqliteStore, keeps_a_host_of_the_version_without_policies) {
   const TempDir dir;
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
-  tamper(dir, "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; PRAGMA user_version = 9");
+  tamper(dir, "DROP TABLE teams; DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
+         "PRAGMA user_version = 9");
   StoredState expected = example();
   expected.host.vnics.at("vm1").labels.clear();
   EXPECT_EQ(load_again(dir), expected);

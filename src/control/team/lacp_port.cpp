@@ -214,6 +214,14 @@ std::optional<Lacpdu> LacpPort::poll(Time now) {
   return pdu();
 }
 
+Lacpdu LacpPort::leave(Time now) {
+  selected_ = Selected::unselected;
+  while (step_mux(now)) {
+  }
+  ++sent_;
+  return pdu();
+}
+
 Time LacpPort::next() const {
   if (!link_) return Time::max();
   Time due = period_is_short_ ? periodic_ : Time::min();

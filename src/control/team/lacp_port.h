@@ -37,6 +37,8 @@ class LacpPort {
   void count_malformed() { ++malformed_; }
   // Runs the machines; the LACPDU that is to be sent now, if one is.
   [[nodiscard]] std::optional<Lacpdu> poll(Time now);
+  // This port leaves the aggregate for good: the LACPDU that says so, and nothing is sent by it from now on.
+  [[nodiscard]] Lacpdu leave(Time now);
   // When poll() is due again, if nothing else happens.
   [[nodiscard]] Time next() const;
 

@@ -63,6 +63,16 @@ class LacpPair : public testing::Test {
   std::vector<Time> sent_at_;
 };
 
+TEST_F(LacpPair, TheOtherEndHearsThatAMemberLeaves) {
+  link(true);
+  run(seconds(4));
+  ASSERT_TRUE(us_.distributing() && they_.distributing());
+  they_.receive(through_the_wire(us_.leave(now_)), now_);
+  EXPECT_FALSE(us_.collecting());
+  static_cast<void>(they_.poll(now_));
+  EXPECT_FALSE(they_.distributing());
+}
+
 TEST_F(LacpPair, BothEndsComeToCarryFrames) {
   link(true);
   run(seconds(1));

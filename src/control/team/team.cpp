@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -23,13 +24,10 @@ constexpr std::uint16_t system_priority = 0x8000;
 constexpr std::uint16_t port_priority = 0x8000;
 constexpr std::uint16_t standby_port_priority = 0xFFFF;
 
-// Links of one speed may be in one aggregate, so they have one key.
-std::uint16_t key_of(const Link& link) {
-  constexpr std::array<std::uint32_t, 12> speeds_mbps{10,     100,    1000,   2500,    5000,    10'000,
-                                                      25'000, 40'000, 50'000, 100'000, 200'000, 400'000};
-  const auto found = std::find(speeds_mbps.begin(), speeds_mbps.end(), link.speed_mbps.value_or(0));
-  return static_cast<std::uint16_t>(found == speeds_mbps.end() ? 1 : 2 + (found - speeds_mbps.begin()));
-}
+// The same for all members: a cable has one speed, so a partner that puts no unequal ones together says so by its own keys.
+constexpr std::uint16_t member_key = 1;
+// A partner that hears that a member leaves needs a moment to send elsewhere.
+constexpr milliseconds leave_time{100};
 
 // At a member that no kernel sees; what comes in is fetched by look_at_devices().
 class DeviceChannel final : public Channel {
@@ -53,7 +51,7 @@ Team::Team(boost::asio::io_context& loop, dataplane::Dataplane& dataplane, std::
 
 Team::~Team() {
   if (!config_.members.empty()) dataplane_.set_team(port_, {}, no_paths());
-  dataplane_.close_port(port_, true);
+  dataplane_.close_port(port_, false);
 }
 
 std::optional<std::size_t> Team::holder_of(const std::string& nic) const {
@@ -75,8 +73,28 @@ void Team::set(const model::Team& settings, std::vector<Member> members) {
     const auto device = dataplane_.device_state(member.port);
     if (device) links_[member.nic] = {device->carrier, device->speed_mbps};
   }
+  take_leave(members, now);
   adopt(std::move(members), now);
   update(now);
+}
+
+// Of members that a partner sends to: it hears of it first, and what it sends until then is still taken.
+void Team::take_leave(const std::vector<Member>& staying, Time now) {
+  Weights weights = weigh();
+  std::uint32_t leaving = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    const bool stays = std::find(staying.begin(), staying.end(), slot.member) != staying.end();
+    if (stays || !slot.lacp || !slot.lacp->distributing() || !slot.channel) continue;
+    slot.channel->send(encode(slot.lacp->leave(now), slot.member.mac));
+    weights[i] = 0;
+    leaving |= std::uint32_t{1} << i;
+  }
+  if (leaving == 0) return;
+  dataplane::TeamPaths paths = make_paths(weights, paths_);
+  paths.receives |= leaving;
+  take_paths(paths, now);
+  std::this_thread::sleep_for(leave_time);
 }
 
 // Members that stay keep what is known of them; their numbers change.
@@ -140,8 +158,7 @@ void Team::open_channel(Slot& slot) {
 }
 
 void Team::start_lacp(Slot& slot) {
-  const std::uint16_t key = key_of(link_of(slot));
-  if (slot.lacp && slot.lacp->status().actor.key == key) {
+  if (slot.lacp) {
     slot.lacp->set_timeout(settings_.lacp_timer == model::LacpTimer::fast);
     return;
   }
@@ -153,7 +170,7 @@ void Team::start_lacp(Slot& slot) {
   LacpEnd actor;
   actor.system_priority = system_priority;
   actor.system = *system_;
-  actor.key = key;
+  actor.key = member_key;
   actor.port_priority = is_standby(slot) ? standby_port_priority : port_priority;
   actor.port = slot.number;
   actor.state = settings_.lacp_timer == model::LacpTimer::fast ? lacp_short_timeout : std::uint8_t{0};
@@ -164,10 +181,7 @@ void Team::set_link(const std::string& nic, const Link& link) {
   Link& known = links_[nic];
   if (known == link) return;
   known = link;
-  const auto at = holder_of(nic);
-  if (!at) return;
-  if (slots_[*at].lacp) start_lacp(slots_[*at]);
-  update(Clock::now());
+  if (holder_of(nic)) update(Clock::now());
 }
 
 void Team::look_at_devices() {
@@ -347,7 +361,7 @@ void Team::note_states(const Weights& weights) {
     } else if (slot.lacp && slot.lacp->partner().system == *system_) {
       become(MemberState::inactive, "is connected to this host itself");
     } else if (slot.lacp && slot.lacp->selected() == Selected::unselected) {
-      become(MemberState::inactive, "its LACP partner is another one than that of the other members, or its speed is");
+      become(MemberState::inactive, "its LACP partner is another one than that of the other members, or has another key");
     } else {
       become(MemberState::inactive, "waits until its LACP partner is ready");
     }

@@ -88,6 +88,7 @@ class Team {
     std::string reason;
   };
 
+  void take_leave(const std::vector<Member>& staying, Time now);
   void adopt(std::vector<Member> members, Time now);
   void open_channel(Slot& slot);
   void start_lacp(Slot& slot);

@@ -88,9 +88,9 @@ void write_source(const Frame& frame, std::uint64_t mac) noexcept {
 
 }  // namespace
 
-TeamPort::TeamPort(PortId id, int fault_event_fd)
+TeamPort::TeamPort(PortId id, int fault_event_fd, std::uint64_t tsc_hz)
     : Port(id, fault_event_fd),
-      second_(rte_get_tsc_hz()),
+      second_(tsc_hz),
       flowlet_gap_(second_ / flowlet_gaps_per_second),
       flowlets_(flowlets_max),
       sent_(sent_max) {

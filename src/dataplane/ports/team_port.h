@@ -32,7 +32,7 @@ namespace patchbay::dataplane {
 
 class TeamPort final : public Port {
  public:
-  TeamPort(PortId id, int fault_event_fd);
+  TeamPort(PortId id, int fault_event_fd, std::uint64_t tsc_hz);
 
   struct Member {
     UplinkPort* port = nullptr;

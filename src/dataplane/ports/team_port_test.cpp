@@ -141,7 +141,9 @@ class TeamPortTest : public testing::Test {
   }
 
   std::vector<std::unique_ptr<FakeUplink>> uplinks_;
-  TeamPort team_{PortId{1}, -1};
+  // Minutes for a second: no pause of the test itself counts as one.
+  static constexpr std::uint64_t slow_tsc_hz = std::uint64_t{1} << 40;
+  TeamPort team_{PortId{1}, -1, slow_tsc_hz};
   TeamPaths paths_{};
 };
 
