@@ -8,21 +8,14 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <map>
 #include <set>
 
-#include "dataplane/dpdk/eal.h"
-#include "dataplane/dpdk/rcu.h"
-#include "dataplane/learning.h"
-#include "dataplane/port_record.h"
 #include "dataplane/ports/ethdev_port.h"
 #include "dataplane/ports/interface.h"
 #include "dataplane/ports/packet_port.h"
 #include "dataplane/ports/xdp_port.h"
 #include "dataplane/virtqueue/guest_memory.h"
-#include "dataplane/worker/workers.h"
+#include "dataplane/worker_dataplane.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -32,87 +25,7 @@ namespace {
 // same time, but a thousand of them take a while.
 constexpr std::chrono::milliseconds patience{2000};
 
-// A promise of the caller that was broken is a defect of ours: the process ends here, not somewhere later.
-void require(bool kept, const char* promise) {
-  if (kept) return;
-  std::fprintf(stderr, "the data plane was not given %s\n", promise);
-  std::abort();
-}
-
-class WorkerDataplane final : public Dataplane {
- public:
-  static Result<std::unique_ptr<Dataplane>> create(const DataplaneConfig& config);
-  ~WorkerDataplane() override;
-
-  Result<PortId> open_guest_port(const std::string& vnic) override;
-  Result<PortId> open_host_port(const HostPortConfig& config) override;
-  Result<std::vector<std::string>> remove_left_host_interfaces(const std::set<std::string>& wanted) override;
-  Result<PortId> open_uplink(const std::string& nic, const model::DriverPlan& plan) override;
-  PortId open_team() override;
-  void set_team(PortId team, const TeamConfig& config, const TeamPaths& paths) override;
-  void set_team_paths(PortId team, const TeamPaths& paths) override;
-  bool send_control_frame(PortId uplink, std::span<const std::uint8_t> frame) override;
-  std::vector<std::vector<std::uint8_t>> take_control_frames(PortId uplink) override;
-  Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override;
-  void set_carrier(PortId port, bool up) override;
-  void close_port(PortId port, bool remove_left) override;
-  Result<std::shared_ptr<const GuestMemory>> map_guest_memory(const std::vector<MemoryRegion>& regions) override;
-  Result<void> connect_guest(PortId port, const GuestLink& link) override;
-  Result<RingPositions> relink_guest(PortId port, const GuestLink& link) override;
-  void announce(PortId port, MacAddr source) override;
-  RingPositions disconnect_guest(PortId port) override;
-  void give_up_guest(PortId port) override;
-  void set_buffer(PortId port, const BufferConfig& config) override;
-  BufferState buffer_state(PortId port) const override { return guest(port).buffer().state(); }
-  Result<void> set_buffer_limit(std::uint64_t bytes) override { return pool_.set_limit(bytes); }
-  BufferUse buffer_use() const override { return {pool_.limit_bytes(), pool_.used_bytes(), pool_.release_asked()}; }
-  void release_buffers() override { static_cast<void>(pool_.release_unused()); }
-  void publish(const Layout& layout) override;
-  PortCounters counters(PortId port) const override;
-  PortFault fault(PortId port) const override { return find(port).port->fault(); }
-  PortLearning learning(PortId port) const override { return learning_.of(port); }
-  std::vector<LearnedAddress> learned_addresses(const std::string& name) const override {
-    return learning_.addresses(name);
-  }
-  std::optional<DeviceState> device_state(PortId port) const override;
-  void move_port(PortId port, unsigned worker) override;
-  std::optional<unsigned> worker_of(PortId port) const override;
-  std::vector<WorkerStats> worker_stats() const override;
-  int event_fd() const override { return event_fd_.get(); }
-
- private:
-  WorkerDataplane(std::unique_ptr<dpdk::Eal> eal, dpdk::Rcu rcu, UniqueFd event_fd, const DataplaneConfig& config)
-      : owner_(config.owner),
-        positions_dir_(config.positions_dir),
-        eal_(std::move(eal)),
-        rcu_(std::move(rcu)),
-        event_fd_(std::move(event_fd)) {}
-
-  [[nodiscard]] PortId next_id() noexcept { return PortId{next_id_++}; }
-  [[nodiscard]] PortRecord& find(PortId id);
-  [[nodiscard]] const PortRecord& find(PortId id) const;
-  [[nodiscard]] PortId add(PortRecord record);
-  [[nodiscard]] GuestPort& guest(PortId id) const;
-  [[nodiscard]] TeamPort& team(PortId id) const;
-  [[nodiscard]] std::unique_ptr<Snapshot> make_snapshot(const Layout& layout);
-  // The worker that a vnic of the layout asks for, if there is one of that number.
-  [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
-  void attach(PortRecord& record, unsigned worker);
-  // No worker has a frame of the guest, whose queues were taken away, any more.
-  void end_loan(const PortRecord& record);
-
-  const std::string owner_;
-  const std::string positions_dir_;
-  std::unique_ptr<dpdk::Eal> eal_;
-  dpdk::Rcu rcu_;
-  UniqueFd event_fd_;
-  BlockPool pool_;  // before the ports, whose buffers use it
-  std::map<std::uint32_t, PortRecord> ports_;
-  std::uint32_t next_id_ = 1;
-  Learning learning_;
-  Layout layout_;                     // the published one
-  std::unique_ptr<Workers> workers_;  // last: they stop before the ports go
-};
+}  // namespace
 
 Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig& config) {
   if (config.worker_cpus.size() > dpdk::Rcu::readers_max) {
@@ -304,7 +217,7 @@ Result<std::shared_ptr<const GuestMemory>> WorkerDataplane::map_guest_memory(con
   return GuestMemory::map(regions);
 }
 
-Error no_more_watches() {
+static Error no_more_watches() {
   return make_error(ErrorCode::no_resource,
                     "the guest's kicks cannot be watched: raise the sysctl fs.epoll.max_user_watches");
 }
@@ -395,109 +308,6 @@ void WorkerDataplane::end_loan(const PortRecord& record) {
   rcu_.synchronize();  // the pass that took it back has ended
 }
 
-std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
-  auto snapshot = std::make_unique<Snapshot>();
-  std::map<std::uint32_t, Snapshot::Entry> entries;  // by id
-  for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
-    const SwitchLayout& one = layout.switches[number];
-    if (one.uplink) {
-      const PortRecord& uplink = find(*one.uplink);
-      const bool reflects = uplink.team != nullptr && uplink.team->switch_independent();
-      entries[raw(*one.uplink)] = {uplink.port.get(),
-                                   number,
-                                   {.uplink = true, .reflects = reflects, .learner = learning_.learner(*one.uplink)},
-                                   uplink.worker,
-                                   one.gro && uplink.port->gives_bare_frames()};
-      if (uplink.team != nullptr) {
-        for (const auto& member : uplink.team->members())
-          snapshot->team_members.push_back({member.port, uplink.worker});
-      }
-    }
-    for (const VnicLayout& vnic : one.vnics) {
-      entries[raw(vnic.port)] = {find(vnic.port).port.get(),
-                                 number,
-                                 {.uplink = false,
-                                  .mac = vnic.mac.to_uint64(),
-                                  .mac_spoofing = vnic.mac_spoofing,
-                                  .trust_priority = vnic.trust_priority,
-                                  .vlans = forwarding::PortVlans::of(vnic.vlan),
-                                  .learner = learning_.learner(vnic.port)},
-                                 find(vnic.port).worker};
-    }
-  }
-  std::map<std::uint32_t, forwarding::PortIndex> index_of;
-  for (const auto& [id, entry] : entries) {
-    index_of[id] = static_cast<forwarding::PortIndex>(snapshot->entries.size());
-    snapshot->entries.push_back(entry);
-  }
-  for (const SwitchLayout& one : layout.switches) {
-    std::vector<forwarding::SwitchTable::Member> members;
-    for (const VnicLayout& vnic : one.vnics) {
-      members.push_back(
-          {index_of[raw(vnic.port)], vnic.mac, vnic.vlan, vnic.mac_spoofing, learning_.learner(vnic.port)});
-    }
-    std::optional<forwarding::SwitchTable::Uplink> uplink;
-    if (one.uplink) uplink = {index_of[raw(*one.uplink)], learning_.learner(*one.uplink)};
-    snapshot->switches.emplace_back(members, uplink, one.mtu, learning_.fdb(one.name));
-  }
-  return snapshot;
-}
-
-void WorkerDataplane::attach(PortRecord& record, unsigned worker) {
-  record.attached = true;
-  record.worker = worker;
-  record.port->attach(workers_->at(worker).epoll_fd());
-}
-
-void WorkerDataplane::publish(const Layout& layout) {
-  learning_.prepare(layout);
-  std::map<PortId, std::optional<unsigned>> wanted;  // and the worker that is asked for
-  for (const SwitchLayout& one : layout.switches) {
-    if (one.uplink) wanted[*one.uplink] = std::nullopt;
-    for (const VnicLayout& vnic : one.vnics) wanted[vnic.port] = asked_worker(vnic);
-  }
-  // A port is watched before its worker sees it, and until no worker sees it any more.
-  std::vector<std::size_t> added(workers_->count());
-  for (auto& [id, record] : ports_) {
-    const auto found = wanted.find(PortId{id});
-    if (record.attached || found == wanted.end()) continue;
-    attach(record, found->second.value_or(workers_->least_used(added)));
-    ++added[record.worker];
-  }
-  workers_->publish(make_snapshot(layout));
-  layout_ = layout;
-  learning_.forget_old();
-  for (auto& [id, record] : ports_) {
-    if (!record.attached || wanted.contains(PortId{id})) continue;
-    record.attached = false;
-    record.port->detach();
-  }
-  for (const auto& [port, worker] : wanted) {
-    if (worker) move_port(port, *worker);
-  }
-}
-
-std::optional<unsigned> WorkerDataplane::asked_worker(const VnicLayout& vnic) const {
-  return vnic.worker && *vnic.worker < workers_->count() ? vnic.worker : std::nullopt;
-}
-
-void WorkerDataplane::move_port(PortId port, unsigned worker) {
-  PortRecord& record = find(port);
-  require(record.attached && worker < workers_->count(), "a port of the layout, and a worker");
-  if (record.worker == worker) return;
-  workers_->at_rest([&] {
-    record.port->detach();
-    attach(record, worker);
-    workers_->publish(make_snapshot(layout_));
-  });
-  workers_->wake();
-}
-
-std::optional<unsigned> WorkerDataplane::worker_of(PortId port) const {
-  const PortRecord& record = find(port);
-  return record.attached ? std::optional(record.worker) : std::nullopt;
-}
-
 std::vector<WorkerStats> WorkerDataplane::worker_stats() const {
   std::vector<WorkerStats> all;
   for (unsigned i = 0; i < workers_->count(); ++i) all.push_back(workers_->at(i).stats());
@@ -522,8 +332,6 @@ std::optional<DeviceState> WorkerDataplane::device_state(PortId port) const {
   return uplink == nullptr ? std::nullopt : uplink->device_state();
 }
 
-}  // namespace
-
 Result<std::unique_ptr<Dataplane>> Dataplane::create(const DataplaneConfig& config) {
   return WorkerDataplane::create(config);
 }
@@ -537,6 +345,22 @@ std::uint64_t guest_features_supported() noexcept {
                                      virtio_net_f_guest_uso4 | virtio_net_f_guest_uso6;
   return from_guest | to_guest | virtio_net_f_mtu | virtio_net_f_mrg_rxbuf | virtio_ring_f_indirect_desc |
          virtio_ring_f_event_idx | virtio_f_version_1 | virtio_f_ring_packed | virtio_f_in_order;
+}
+
+const char* to_string(QueueSorting sorting) noexcept {
+  switch (sorting) {
+    case QueueSorting::software:
+      return "software";
+    case QueueSorting::kernel:
+      return "kernel";
+    case QueueSorting::ntuple:
+      return "ntuple";
+    case QueueSorting::flow_rules:
+      return "flow-rules";
+    case QueueSorting::vmdq:
+      return "vmdq";
+  }
+  return "software";
 }
 
 const char* to_string(PortFault fault) noexcept {

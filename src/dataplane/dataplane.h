@@ -183,6 +183,34 @@ struct BufferUse {
   bool to_release = false;  // there is memory that no frame needs; event_fd() told
 };
 
+// ---- Queues ---------------------------------------------------------------------------------------------------------
+
+// Who sorts what comes in at an uplink by receiver.
+enum class QueueSorting : std::uint8_t {
+  software,    // the worker of the uplink, out of its one ring
+  kernel,      // the kernel, into a packet ring for each queue
+  ntuple,      // the NIC, by rules of its kernel driver (ethtool)
+  flow_rules,  // the NIC, by rules of DPDK's (rte_flow)
+  vmdq,        // the NIC, by its pools
+};
+[[nodiscard]] const char* to_string(QueueSorting sorting) noexcept;  // "software", "kernel", ...
+
+// Frames to this address in this VLAN: tagged with it, or if it is 0, without a tag or with VLAN id 0.
+struct QueueFilter {
+  MacAddr mac;
+  std::uint16_t vid = 0;
+  friend bool operator==(const QueueFilter&, const QueueFilter&) = default;
+};
+
+// What an uplink has.
+struct QueueAbility {
+  QueueSorting sorting = QueueSorting::software;
+  std::uint16_t queues = 0;  // that can be open at a time, beside the default one
+  bool vlan_only = false;    // it sorts by VLAN alone: of each VLAN one queue, which gets all of it
+  bool restarts = false;     // a change of filters stops the device for a moment: frames are lost
+  std::string reason;        // why no other sorting
+};
+
 // ---- Layout ---------------------------------------------------------------------------------------------------------
 
 struct VnicLayout {
@@ -193,6 +221,8 @@ struct VnicLayout {
   std::uint32_t mac_limit = model::mac_limit_default;
   bool trust_priority = false;
   std::optional<unsigned> worker = {};  // that is to have it; nothing, or none of that number: any
+  // Of its switch's uplink, or of members of the team that is that: what they bring is received by the worker of `port`.
+  std::vector<PortId> queues = {};
 };
 
 struct SwitchLayout {
@@ -301,6 +331,17 @@ class Dataplane {
   // and those of the slow protocols (LACP) that came in. event_fd() tells of these.
   virtual bool send_control_frame(PortId uplink, std::span<const std::uint8_t> frame) = 0;
   [[nodiscard]] virtual std::vector<std::vector<std::uint8_t>> take_control_frames(PortId uplink) = 0;
+  // What sorts frames at an uplink (not a team: its members do).
+  [[nodiscard]] virtual QueueAbility queue_ability(PortId uplink) const = 0;
+  // A queue of an uplink, without a filter: nothing arrives there. It is a port: it has counters, a layout has it beside its
+  // vnic, and it is closed before its uplink. Errors: no_resource (there is none left), unavailable, internal.
+  [[nodiscard]] virtual Result<PortId> open_queue(PortId uplink) = 0;
+  // From its return on frames that `filter` names arrive there, and wait until a layout has the queue; those that came
+  // before have been delivered. One filter a queue. Errors: no_resource, unavailable, internal: there is no filter then.
+  [[nodiscard]] virtual Result<void> set_queue_filter(PortId queue, const QueueFilter& filter) = 0;
+  // Its frames arrive in the default queue again, and overtake none of those that were in this one: they have been delivered
+  // when it returns, if the queue is in the layout.
+  virtual void clear_queue_filter(PortId queue) = 0;
   // The new MTU of a host interface. Errors: unavailable.
   [[nodiscard]] virtual Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) = 0;
   // Carrier of an uplink, as control learned it from the kernel: without it, frames for it are dropped (not_connected).

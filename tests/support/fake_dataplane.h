@@ -86,6 +86,17 @@ class FakeDataplane final : public dataplane::Dataplane {
     for (const auto& member : teams.at(team).members) nics.push_back(names_.at(member.port));
     return nics;
   }
+  dataplane::QueueAbility ability{dataplane::QueueSorting::kernel, 8, false, false, ""};
+  [[nodiscard]] dataplane::QueueAbility queue_ability(PortId) const override { return ability; }
+  // "open_queue eth1#1", "filter eth1#1 02:00:00:00:00:01/101", "no_filter eth1#1"
+  Result<PortId> open_queue(PortId uplink) override {
+    const std::string name = fmt::format("{}#{}", names_.at(uplink), ++queues_opened_);
+    return open("open_queue " + name, name);
+  }
+  Result<void> set_queue_filter(PortId queue, const dataplane::QueueFilter& filter) override {
+    return record(fmt::format("filter {} {}/{}", names_.at(queue), filter.mac.to_string(), filter.vid));
+  }
+  void clear_queue_filter(PortId queue) override { calls.push_back("no_filter " + names_.at(queue)); }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));
   }
@@ -227,6 +238,8 @@ class FakeDataplane final : public dataplane::Dataplane {
   std::map<PortId, std::string> names_;  // of open ports
   std::uint32_t last_port_ = 0;
   unsigned teams_opened_ = 0;
+  unsigned queues_opened_ = 0;
+  int queues_opened_ = 0;
 };
 
 }  // namespace patchbay::test

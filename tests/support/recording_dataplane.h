@@ -45,6 +45,10 @@ class RecordingDataplane final : public dataplane::Dataplane {
   void set_team_paths(PortId, const dataplane::TeamPaths&) override {}
   bool send_control_frame(PortId, std::span<const std::uint8_t>) override { return true; }
   std::vector<std::vector<std::uint8_t>> take_control_frames(PortId) override { return {}; }
+  [[nodiscard]] dataplane::QueueAbility queue_ability(PortId) const override { return {}; }
+  Result<PortId> open_queue(PortId) override { return PortId{next_port_++}; }
+  Result<void> set_queue_filter(PortId, const dataplane::QueueFilter&) override { return {}; }
+  void clear_queue_filter(PortId) override {}
   Result<void> set_host_port_mtu(PortId, std::uint16_t) override { return {}; }
   void set_carrier(PortId, bool) override {}
   void close_port(PortId port, bool) override { links.erase(raw(port)); }

@@ -26,7 +26,7 @@ class PolicyServiceTest : public HostServiceTest {
     return {name, {model::Buffer{size_mib * mib, false}, std::nullopt}, {*model::parse_target(target)}};
   }
   std::string buffer_of(const std::string& vnic) {
-    const auto& buffer = service->show_vnic(vnic)->buffer;
+    const auto buffer = service->show_vnic(vnic)->buffer;
     return to_string(buffer.size) + " from " + to_string(buffer.size_from);
   }
   std::uint64_t told(const std::string& vnic) { return dataplane.buffers.at(vnic).limit_bytes / mib; }

@@ -2,7 +2,7 @@
 //
 // States  With carrier, and full or not: a full one takes nothing until its descriptor, or the device, reports room.
 //         Without carrier frames are dropped (not_connected), and it is never full.
-// Threads set_carrier(), kernel_drops(), device_state(): control. note_carrier(): any. The rest: the worker.
+// Threads set_carrier(), kernel_drops(), device_state(), queues: control. note_carrier(): any. The rest: the worker.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -25,6 +25,17 @@ class UplinkPort : public Port {
   // all others. Null: control has sockets of its own.
   [[nodiscard]] virtual Mailbox* to_control() noexcept { return nullptr; }
   [[nodiscard]] virtual Mailbox* from_control() noexcept { return nullptr; }
+
+  // ---- Queues beside the default one, which is this port's own: control's.
+  [[nodiscard]] virtual QueueAbility queue_ability() const { return {}; }
+  // A port that only receives. Of a kind that sorts in software: never called, as the two below.
+  [[nodiscard]] virtual Result<std::unique_ptr<Port>> open_queue(PortId id);
+  // Before its destruction; it has no filter and nobody receives from it.
+  virtual void close_queue(Port& queue);
+  // Nothing: none any more. If queue_ability().restarts, all workers rest.
+  [[nodiscard]] virtual Result<void> set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter);
+  // Frames that its ring, or that of one of its queues, holds.
+  [[nodiscard]] virtual std::size_t ring_frames() const noexcept { return 2048; }
 
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept final {
     if (!carrier_.load(std::memory_order_relaxed)) {

@@ -1,0 +1,111 @@
+// Layouts: the snapshots that workers forward by, and which worker has which port.
+#include <map>
+
+#include "dataplane/worker_dataplane.h"
+
+namespace patchbay::dataplane {
+
+std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
+  auto snapshot = std::make_unique<Snapshot>();
+  std::map<std::uint32_t, Snapshot::Entry> entries;  // by id
+  for (std::uint32_t number = 0; number < layout.switches.size(); ++number) {
+    const SwitchLayout& one = layout.switches[number];
+    if (one.uplink) {
+      const PortRecord& uplink = find(*one.uplink);
+      const bool reflects = uplink.team != nullptr && uplink.team->switch_independent();
+      entries[raw(*one.uplink)] = {uplink.port.get(),
+                                   number,
+                                   {.uplink = true, .reflects = reflects, .learner = learning_.learner(*one.uplink)},
+                                   uplink.worker,
+                                   one.gro && uplink.port->gives_bare_frames()};
+      if (uplink.team != nullptr) {
+        for (const auto& member : uplink.team->members())
+          snapshot->team_members.push_back({member.port, uplink.worker});
+      }
+    }
+    for (const VnicLayout& vnic : one.vnics) {
+      entries[raw(vnic.port)] = {find(vnic.port).port.get(),
+                                 number,
+                                 {.uplink = false,
+                                  .mac = vnic.mac.to_uint64(),
+                                  .mac_spoofing = vnic.mac_spoofing,
+                                  .trust_priority = vnic.trust_priority,
+                                  .vlans = forwarding::PortVlans::of(vnic.vlan),
+                                  .learner = learning_.learner(vnic.port)},
+                                 find(vnic.port).worker};
+    }
+  }
+  std::map<std::uint32_t, forwarding::PortIndex> index_of;
+  for (const auto& [id, entry] : entries) {
+    index_of[id] = static_cast<forwarding::PortIndex>(snapshot->entries.size());
+    snapshot->entries.push_back(entry);
+  }
+  for (const SwitchLayout& one : layout.switches) {
+    std::vector<forwarding::SwitchTable::Member> members;
+    for (const VnicLayout& vnic : one.vnics) {
+      members.push_back(
+          {index_of[raw(vnic.port)], vnic.mac, vnic.vlan, vnic.mac_spoofing, learning_.learner(vnic.port)});
+    }
+    std::optional<forwarding::SwitchTable::Uplink> uplink;
+    if (one.uplink) uplink = {index_of[raw(*one.uplink)], learning_.learner(*one.uplink)};
+    snapshot->switches.emplace_back(members, uplink, one.mtu, learning_.fdb(one.name));
+  }
+  return snapshot;
+}
+
+void WorkerDataplane::attach(PortRecord& record, unsigned worker) {
+  record.attached = true;
+  record.worker = worker;
+  record.port->attach(workers_->at(worker).epoll_fd());
+}
+
+void WorkerDataplane::publish(const Layout& layout) {
+  learning_.prepare(layout);
+  std::map<PortId, std::optional<unsigned>> wanted;  // and the worker that is asked for
+  for (const SwitchLayout& one : layout.switches) {
+    if (one.uplink) wanted[*one.uplink] = std::nullopt;
+    for (const VnicLayout& vnic : one.vnics) wanted[vnic.port] = asked_worker(vnic);
+  }
+  // A port is watched before its worker sees it, and until no worker sees it any more.
+  std::vector<std::size_t> added(workers_->count());
+  for (auto& [id, record] : ports_) {
+    const auto found = wanted.find(PortId{id});
+    if (record.attached || found == wanted.end()) continue;
+    attach(record, found->second.value_or(workers_->least_used(added)));
+    ++added[record.worker];
+  }
+  workers_->publish(make_snapshot(layout));
+  layout_ = layout;
+  learning_.forget_old();
+  for (auto& [id, record] : ports_) {
+    if (!record.attached || wanted.contains(PortId{id})) continue;
+    record.attached = false;
+    record.port->detach();
+  }
+  for (const auto& [port, worker] : wanted) {
+    if (worker) move_port(port, *worker);
+  }
+}
+
+std::optional<unsigned> WorkerDataplane::asked_worker(const VnicLayout& vnic) const {
+  return vnic.worker && *vnic.worker < workers_->count() ? vnic.worker : std::nullopt;
+}
+
+void WorkerDataplane::move_port(PortId port, unsigned worker) {
+  PortRecord& record = find(port);
+  require(record.attached && worker < workers_->count(), "a port of the layout, and a worker");
+  if (record.worker == worker) return;
+  workers_->at_rest([&] {
+    record.port->detach();
+    attach(record, worker);
+    workers_->publish(make_snapshot(layout_));
+  });
+  workers_->wake();
+}
+
+std::optional<unsigned> WorkerDataplane::worker_of(PortId port) const {
+  const PortRecord& record = find(port);
+  return record.attached ? std::optional(record.worker) : std::nullopt;
+}
+
+}  // namespace patchbay::dataplane
