@@ -208,6 +208,8 @@ void WorkerDataplane::close_port(PortId port, bool remove_left) {
   PortRecord& record = find(port);
   require(!record.attached && !record.in_team, "a port that is in no switch of the layout and in no team");
   if (record.guest != nullptr) static_cast<void>(disconnect_guest(port));
+  for (const auto& [id, other] : ports_) require(other.queue_of != port, "an uplink whose queues are closed");
+  if (record.queue_of) close_queue(record);
   if (remove_left && !record.ring_path.empty()) RingFile::remove(record.ring_path);
   if (record.host != nullptr && remove_left) record.host->release_interface();
   ports_.erase(raw(port));
@@ -315,16 +317,6 @@ std::vector<WorkerStats> WorkerDataplane::worker_stats() const {
     if (record.attached) ++all[record.worker].ports;
   }
   return all;
-}
-
-PortCounters WorkerDataplane::counters(PortId port) const {
-  const PortRecord& record = find(port);
-  PortCounters result = record.port->counters();
-  if (record.guest != nullptr) result.buffered = record.guest->buffer().frames();
-  if (record.uplink != nullptr) {
-    result.drops[static_cast<std::size_t>(DropReason::kernel_ring_full)] = record.uplink->kernel_drops();
-  }
-  return result;
 }
 
 std::optional<DeviceState> WorkerDataplane::device_state(PortId port) const {

@@ -33,12 +33,29 @@ std::unique_ptr<Snapshot> WorkerDataplane::make_snapshot(const Layout& layout) {
                                   .vlans = forwarding::PortVlans::of(vnic.vlan),
                                   .learner = learning_.learner(vnic.port)},
                                  find(vnic.port).worker};
+      for (const PortId port : vnic.queues) {
+        const PortRecord& queue = find(port);
+        if (queue.in_software) {
+          entries[raw(vnic.port)].sorted.push_back({find(*queue.queue_of).port.get(), queue.port.get()});
+        } else {
+          entries[raw(port)] = entry_of_queue(queue, entries[raw(*one.uplink)]);
+        }
+      }
     }
   }
   std::map<std::uint32_t, forwarding::PortIndex> index_of;
   for (const auto& [id, entry] : entries) {
     index_of[id] = static_cast<forwarding::PortIndex>(snapshot->entries.size());
     snapshot->entries.push_back(entry);
+  }
+  for (const SwitchLayout& one : layout.switches) {
+    for (const VnicLayout& vnic : one.vnics) {
+      for (const PortId queue : vnic.queues) {
+        if (const auto found = index_of.find(raw(queue)); found != index_of.end()) {
+          snapshot->entries[found->second].ingress = index_of.at(raw(*one.uplink));
+        }
+      }
+    }
   }
   for (const SwitchLayout& one : layout.switches) {
     std::vector<forwarding::SwitchTable::Member> members;
@@ -66,6 +83,15 @@ void WorkerDataplane::publish(const Layout& layout) {
     if (one.uplink) wanted[*one.uplink] = std::nullopt;
     for (const VnicLayout& vnic : one.vnics) wanted[vnic.port] = asked_worker(vnic);
   }
+  std::map<PortId, PortId> vnic_of;  // of queues that are received from
+  for (const SwitchLayout& one : layout.switches) {
+    for (const VnicLayout& vnic : one.vnics) {
+      for (const PortId queue : vnic.queues) {
+        require(one.uplink && find(queue).queue_of, "a queue of the switch's uplink");
+        if (!find(queue).in_software) vnic_of[queue] = vnic.port;
+      }
+    }
+  }
   // A port is watched before its worker sees it, and until no worker sees it any more.
   std::vector<std::size_t> added(workers_->count());
   for (auto& [id, record] : ports_) {
@@ -74,11 +100,14 @@ void WorkerDataplane::publish(const Layout& layout) {
     attach(record, found->second.value_or(workers_->least_used(added)));
     ++added[record.worker];
   }
+  for (const auto& [queue, vnic] : vnic_of) {
+    if (!find(queue).attached) attach(find(queue), find(vnic).worker);
+  }
   workers_->publish(make_snapshot(layout));
   layout_ = layout;
   learning_.forget_old();
   for (auto& [id, record] : ports_) {
-    if (!record.attached || wanted.contains(PortId{id})) continue;
+    if (!record.attached || wanted.contains(PortId{id}) || vnic_of.contains(PortId{id})) continue;
     record.attached = false;
     record.port->detach();
   }
@@ -95,9 +124,20 @@ void WorkerDataplane::move_port(PortId port, unsigned worker) {
   PortRecord& record = find(port);
   require(record.attached && worker < workers_->count(), "a port of the layout, and a worker");
   if (record.worker == worker) return;
+  std::vector<PortRecord*> moving{&record};
+  for (const SwitchLayout& one : layout_.switches) {
+    for (const VnicLayout& vnic : one.vnics) {
+      if (vnic.port != port) continue;
+      for (const PortId queue : vnic.queues) {
+        if (find(queue).attached) moving.push_back(&find(queue));  // a vnic's queues go where it goes
+      }
+    }
+  }
   workers_->at_rest([&] {
-    record.port->detach();
-    attach(record, worker);
+    for (PortRecord* const moved : moving) {
+      moved->port->detach();
+      attach(*moved, worker);
+    }
     workers_->publish(make_snapshot(layout_));
   });
   workers_->wake();

@@ -21,6 +21,9 @@ struct PortRecord {
   UplinkPort* uplink = nullptr;
   TeamPort* team = nullptr;
   std::optional<PortId> in_team = {};   // of an uplink that is a member of that
+  std::optional<PortId> queue_of = {};  // of a queue: its uplink
+  bool in_software = false;             // of a queue: no worker receives from it
+  PortCounters closed_queues = {};      // of an uplink: what those had counted
   std::string ring_path = {};           // of a guest, if positions of its rings are kept
   std::string mark_path = {};           // the same; an empty file while the guest is connected
   std::unique_ptr<RingFile> ring_file;  // of a guest that had packed rings since its port was opened

@@ -92,6 +92,11 @@ class WorkerDataplane final : public Dataplane {
   // The worker that a vnic of the layout asks for, if there is one of that number.
   [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
   void attach(PortRecord& record, unsigned worker);
+  // Waits until what is in the port's ring now, at most `ring` frames, has been taken and delivered.
+  void wait_until_taken(const Port& port, std::size_t ring);
+  [[nodiscard]] Result<void> change_filter(PortRecord& queue, const std::optional<QueueFilter>& filter);
+  void close_queue(PortRecord& record);
+  [[nodiscard]] Snapshot::Entry entry_of_queue(const PortRecord& queue, const Snapshot::Entry& uplink) const;
   // No worker has a frame of the guest, whose queues were taken away, any more.
   void end_loan(const PortRecord& record);
 

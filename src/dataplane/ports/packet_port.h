@@ -1,32 +1,30 @@
 // A kernel NIC as an uplink: packet sockets.
 //
-// Theory  Frames come in through a ring that is shared with the kernel (TPACKET_V2), with the tag that the kernel took
-//         out of band and with a virtio-net header that says what the sender, or the kernel's own coalescing (GRO), left
-//         to be done: it goes with the frame. A piece too large for its ring slot arrives as a copy in the socket's
-//         queue, in the slots' order; it is taken only if it starts with the bytes in the slot, so that a copy that went
-//         missing can never put one frame's bytes under another's tag.
+// Theory  Frames come in through a ring (packet_ring.h), or through that of a queue: the kernel sorts (packet_sorter.h).
 //         Frames go out with one sendmmsg() a burst, straight from where they lie: the kernel makes the only copy, a bad
 //         guest address is an error and not a fault, and a full socket buffer says EAGAIN, which is the back pressure
-//         that leaves frames in the ring of the guest that sends them. TPACKET_V3 was not taken: it hands blocks over on
-//         a timer. A transmit ring was not: frames would be copied into it and wait there for the kernel, and what is in
-//         it when the process dies is lost.
+//         that leaves frames in the ring of the guest that sends them. A transmit ring was not taken: frames would be copied
+//         into it and wait there for the kernel, and what is in it when the process dies is lost.
 //         What frames still need is left to the kernel, which does it or lets the NIC do it, but for veth: there it would
 //         reach the other end unfinished, where programs that read whole frames take it for one.
-// Limits  ring_slots frames between two passes; beyond them the kernel drops (kernel_ring_full). copies_max pieces before complete().
-// Threads open(), set_carrier(), kernel_drops(): control. The rest: the worker.
-// Source  packet(7); Linux Documentation/networking/packet_mmap.rst.
+// Limits  ring_slots frames between two passes, queue_slots in a queue; beyond them the kernel drops (kernel_ring_full).
+// Threads open(), set_carrier(), kernel_drops(), queues: control. The rest: the worker.
+// Source  packet(7).
 #pragma once
-#include <linux/if_packet.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "dataplane/frame/leaving.h"
+#include "dataplane/ports/packet_ring.h"
+#include "dataplane/ports/packet_sorter.h"
 #include "dataplane/ports/uplink_port.h"
 
 namespace patchbay::dataplane {
@@ -35,52 +33,51 @@ class PacketPort final : public UplinkPort {
  public:
   // Sets `nic` up and receives everything on it until destroyed. Errors: as Dataplane::open_uplink().
   [[nodiscard]] static Result<std::unique_ptr<PacketPort>> open(PortId id, int fault_event_fd, const std::string& nic);
-  ~PacketPort() override;
 
-  [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
+  [[nodiscard]] std::size_t receive(Burst& burst) noexcept override { return ring_.receive(burst); }
   void complete(std::size_t count) noexcept override;
   [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
-  [[nodiscard]] bool prepare_sleep() noexcept override;
+  [[nodiscard]] bool prepare_sleep() noexcept override { return ring_.has_frames(); }
   void on_event(std::uint32_t events) noexcept override;
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
-  // Frames that the kernel had no room for. Control's.
   [[nodiscard]] std::uint64_t kernel_drops() noexcept override;
+  [[nodiscard]] QueueAbility queue_ability() const override;
+  [[nodiscard]] Result<std::unique_ptr<Port>> open_queue(PortId id) override;
+  void close_queue(Port& queue) override;
+  [[nodiscard]] Result<void> set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter) override;
+  [[nodiscard]] std::size_t ring_frames() const noexcept override { return ring_slots; }
 
  private:
   PacketPort(PortId id, int fault_event_fd) noexcept : UplinkPort(id, fault_event_fd) {}
   [[nodiscard]] std::size_t transmit(std::span<const Frame> frames) noexcept override;
-  [[nodiscard]] Result<void> open_receive(const std::string& nic, std::uint32_t mtu);
-  [[nodiscard]] Result<void> open_transmit(const std::string& nic);
-
-  [[nodiscard]] tpacket2_hdr* slot(std::uint32_t index) const noexcept;
-  [[nodiscard]] bool slot_ready(std::uint32_t index) const noexcept;
-  // The frame in one slot, to burst.frames[count]. False: it has to wait for the next burst.
-  [[nodiscard]] bool take_slot(tpacket2_hdr& header, Burst& burst, std::size_t& count) noexcept;
-  // The frame that was too large for `slot`, from the socket's queue into the next place for copies; empty if it is not
-  // there.
-  [[nodiscard]] std::span<std::uint8_t> read_copy(const tpacket2_hdr& slot, VnetHeader& header) noexcept;
+  [[nodiscard]] Result<void> open_transmit();
+  void start_sorting();
   void prepare_message(std::size_t i, const Frame& frame) noexcept;
   void set_full(bool full) noexcept;
 
   static constexpr std::uint32_t ring_slots = 2048;
-  static constexpr std::size_t copies_max = 8;
-  static constexpr std::size_t copy_size = 65536 + 256;
+  static constexpr std::uint32_t queue_slots = 512;
 
-  UniqueFd receive_fd_;
+  // The ring of a queue, kept for the next one when that closes.
+  struct QueueRing {
+    std::unique_ptr<PacketRing> ring;
+    std::uint32_t number = 0;    // the sorter's
+    const Port* user = nullptr;  // null: nobody
+    std::optional<QueueFilter> filter;
+  };
+  [[nodiscard]] Result<QueueRing*> free_ring();
+
+  PacketRing ring_{ring_slots};
   UniqueFd transmit_fd_;
-  std::uint8_t* ring_ = nullptr;
-  std::size_t ring_size_ = 0;
-  std::uint32_t slot_size_ = 0;
-  std::uint32_t next_slot_ = 0;
-  std::uint32_t taken_slots_ = 0;
+  std::string nic_;
+  std::uint32_t mtu_ = 0;
   int if_index_ = 0;
-  int epoll_fd_ = -1;               // set while no worker has the port
-  std::uint64_t kernel_drops_ = 0;  // control's
-
+  int epoll_fd_ = -1;  // -1: no worker has the port
   Offloads offloads_ = 0;
-  std::unique_ptr<std::uint8_t[]> copies_;  // copy_size for each; pages are there once they are used
-  std::size_t copy_count_ = 0;              // until complete()
+  std::optional<PacketSorter> sorter_;
+  std::string no_sorter_;  // why there is none
+  std::vector<QueueRing> queues_;
 
   std::array<mmsghdr, burst_max> messages_{};
   std::array<std::array<iovec, 1 + stretches_max>, burst_max> iovs_{};

@@ -20,6 +20,8 @@
 
 #include "base/byte_order.h"
 #include "dataplane/offload/needs.h"
+#include "dataplane/ports/packet_socket.h"
+#include "tests/support/frames.h"
 #include "tests/support/ip_frames.h"
 
 namespace patchbay::dataplane {
@@ -254,6 +256,134 @@ TEST_F(PacketPortTest, leaves_to_the_kernel_what_a_frame_needs_with_and_without_
 
 TEST_F(PacketPortTest, leaves_nothing_to_a_veth) {
   EXPECT_EQ(port_->takes(), 0);
+}
+
+// Queues, and what of frames that are all told apart by their last byte arrives where.
+class PacketQueueTest : public PacketPortTest {
+ protected:
+  void SetUp() override {
+    PacketPortTest::SetUp();
+    if (IsSkipped()) return;
+    const QueueAbility ability = port_->queue_ability();
+    if (ability.sorting != QueueSorting::kernel) GTEST_SKIP() << ability.reason;
+    EXPECT_EQ(ability.queues, PacketSorter::queues_max);
+    wire_ignores_offloads();
+  }
+  void wire_ignores_offloads() {
+    constexpr int off = 0;
+    wire_.reset(socket(AF_PACKET, SOCK_RAW, 0));
+    ASSERT_TRUE(set_option(wire_.get(), SOL_PACKET, PACKET_VNET_HDR, off));
+    ASSERT_TRUE(bind_to(wire_.get(), static_cast<int>(if_nametoindex("wire0")), 0));
+  }
+  std::unique_ptr<Port> open_queue(const char* mac, std::uint16_t vid) {
+    auto queue = port_->open_queue(PortId{next_id_++});
+    if (!queue) {
+      ADD_FAILURE() << queue.error().message;
+      return nullptr;
+    }
+    EXPECT_TRUE(port_->set_queue_filter(**queue, QueueFilter{*MacAddr::parse(mac), vid}));
+    return std::move(*queue);
+  }
+  void send(char mark, const char* mac, const std::string& tags = "") {
+    std::string frame = test::ethernet(mac, "02:cc:00:00:00:01", tags);
+    frame.back() = mark;
+    ASSERT_EQ(::send(wire_.get(), frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()));
+  }
+  // The marks of what arrived at `port`: veth delivers before send() returns.
+  std::string arrived(Port& port) {
+    std::string marks;
+    while (const std::size_t count = port.receive(burst_)) {
+      for (const Frame& frame : std::span(burst_.frames).first(count)) {
+        const bool ours = frame.head_size > 14 && load_be48(frame.head + 6) == 0x02CC'0000'0001;
+        if (ours) marks.push_back(static_cast<char>(frame.head[frame.head_size - 1]));
+      }
+      port.complete(count);
+    }
+    return marks;
+  }
+  static constexpr const char* one = "02:00:00:00:00:01";
+  static constexpr const char* other = "02:00:00:00:00:02";
+  std::uint32_t next_id_ = 10;
+};
+
+TEST_F(PacketQueueTest, takes_what_its_filter_names_and_nothing_else) {
+  const auto tagged = open_queue(one, 101);
+  const auto untagged = open_queue(one, 0);
+  ASSERT_TRUE(tagged && untagged);
+  send('a', one, test::tag(101));
+  send('b', one, test::tag(102));
+  send('c', other, test::tag(101));
+  send('d', one);
+  send('e', one, test::tag(0, 0x8100, 5));
+  send('f', one, test::tag(101, 0x8100, 7));
+  send('g', one, test::tag(101, 0x88A8));
+  send('h', "ff:ff:ff:ff:ff:ff", test::tag(101));
+  send('i', other);
+  send('j', one, test::tag(0) + test::tag(101));
+  EXPECT_EQ(arrived(*tagged), "af");
+  EXPECT_EQ(arrived(*untagged), "dej");
+  EXPECT_EQ(arrived(*port_), "bcghi");
+}
+
+TEST_F(PacketQueueTest, gives_its_frames_back_to_the_default_queue_and_its_ring_to_the_next) {
+  auto first = open_queue(one, 101);
+  const auto second = open_queue(other, 101);
+  ASSERT_TRUE(first && second);
+  send('a', one, test::tag(101));
+  ASSERT_TRUE(port_->set_queue_filter(*first, std::nullopt));
+  send('b', one, test::tag(101));
+  send('c', other, test::tag(101));
+  EXPECT_EQ(arrived(*first), "a");
+  EXPECT_EQ(arrived(*port_), "b");
+  port_->close_queue(*first);
+  first.reset();
+  const auto third = open_queue(one, 102);
+  ASSERT_TRUE(third);
+  send('d', one, test::tag(102));
+  send('e', one, test::tag(101));
+  send('f', other, test::tag(101));
+  EXPECT_EQ(arrived(*third), "d");
+  EXPECT_EQ(arrived(*second), "cf");
+  EXPECT_EQ(arrived(*port_), "e");
+}
+
+TEST_F(PacketQueueTest, keeps_its_place_when_the_interface_goes_down_and_comes_up) {
+  const auto first = open_queue(one, 101);
+  const auto second = open_queue(other, 101);
+  ASSERT_TRUE(first && second);
+  ASSERT_EQ(run("ip link set nic0 down && ip link set nic0 up"), 0);
+  send('a', one, test::tag(101));
+  send('b', other, test::tag(101));
+  send('c', other, test::tag(102));
+  EXPECT_EQ(arrived(*first), "a");
+  EXPECT_EQ(arrived(*second), "b");
+  EXPECT_EQ(arrived(*port_), "c");
+}
+
+TEST_F(PacketQueueTest, hears_nothing_of_what_this_host_sends) {
+  const auto queue = open_queue(one, 0);
+  ASSERT_TRUE(queue);
+  const UniqueFd sender(socket(AF_PACKET, SOCK_RAW, 0));
+  ASSERT_TRUE(bind_to(sender.get(), static_cast<int>(if_nametoindex("nic0")), 0));
+  for (const char* mac : {one, other}) {
+    const std::string frame = test::ethernet(mac, "02:cc:00:00:00:01");
+    ASSERT_EQ(::send(sender.get(), frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()));
+  }
+  EXPECT_EQ(arrived(*queue), "");
+  EXPECT_EQ(arrived(*port_), "");
+}
+
+TEST_F(PacketQueueTest, are_as_many_as_it_says) {
+  std::vector<std::unique_ptr<Port>> queues;
+  for (std::uint32_t i = 0; i < PacketSorter::queues_max; ++i) {
+    queues.push_back(open_queue(one, static_cast<std::uint16_t>(i + 1)));
+    ASSERT_TRUE(queues.back());
+  }
+  const auto more = port_->open_queue(PortId{9});
+  ASSERT_FALSE(more);
+  EXPECT_EQ(more.error().code, ErrorCode::no_resource);
+  send('a', one, test::tag(PacketSorter::queues_max));
+  EXPECT_EQ(arrived(*queues.back()), "a");
 }
 
 }  // namespace

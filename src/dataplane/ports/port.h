@@ -63,6 +63,8 @@ class Port {
   // What receive() gives may be coalesced (offload/coalescer.h): bare frames of the wire, in memory that is ours to write.
   // Never to be had again after complete().
   [[nodiscard]] virtual bool gives_bare_frames() const noexcept { return false; }
+  // The uplink that the last burst came by: of a team, a member.
+  [[nodiscard]] virtual const Port& brought_by() const noexcept { return *this; }
   // receive() is about to be called, some ports later: asks the caches for what it will read.
   virtual void prepare() noexcept {}
   // notify() has something to tell though no frame moved. After receive().
@@ -110,6 +112,20 @@ class Port {
   void count_cut_frames(std::uint64_t frames) noexcept { cut_frames_.add(frames); }
   void count_merged_frames(std::uint64_t frames) noexcept { merged_frames_.add(frames); }
 
+  // ---- For control, which waits until what is in a ring now has been taken: how often the worker looked there, and how
+  // often nothing was left then. Of ports to the wire.
+  struct Looks {
+    std::uint64_t all = 0;
+    std::uint64_t emptied = 0;
+  };
+  [[nodiscard]] Looks looks() const noexcept { return {looks_.get(), emptied_.get()}; }
+  void note_look(bool emptied) noexcept {
+    looks_.add(1);
+    if (emptied) emptied_.add(1);
+  }
+  // Nothing is received for a moment.
+  std::atomic<bool> held = false;
+
   // The worker's own notes. The port has a part in this pass (`noted_before` is the one noted before it); frames of this
   // port wait because the uplink is full or their receiver is expected, and how many of the frames that the first of them,
   // a large piece, is cut into have left already.
@@ -137,6 +153,7 @@ class Port {
   std::atomic<PortFault> fault_ = PortFault::none;
   Counter ingress_frames_, ingress_bytes_, egress_frames_, egress_bytes_, flood_copies_, cut_frames_, merged_frames_;
   std::array<Counter, drop_reason_count> drops_;
+  Counter looks_, emptied_;
   std::atomic<std::uint64_t> refused_source_ = 0;  // 0: none yet
 };
 

@@ -113,6 +113,7 @@ void TeamPort::set_members(const TeamConfig& config, std::vector<Member> members
   next_ = 0;
   takes_ = members_.empty() ? Offloads{0} : offload_all;
   for (const Member& member : members_) takes_ &= member.port->takes();
+  brought_by_ = nullptr;
   // Numbers mean other members now.
   for (Flowlet& flowlet : flowlets_) flowlet = {};
   loads_.fill(0);
@@ -141,8 +142,12 @@ std::size_t TeamPort::receive(Burst& burst) noexcept {
   for (std::size_t tried = 0; tried < members_.size(); ++tried) {
     const std::size_t member = next_;
     next_ = next_ + 1 < members_.size() ? next_ + 1 : 0;
-    const std::size_t count = members_[member].port->receive(burst);
+    UplinkPort& port = *members_[member].port;
+    if (port.held.load(std::memory_order_acquire)) continue;
+    const std::size_t count = port.receive(burst);
+    port.note_look(count < burst_max);
     if (count == 0) continue;
+    brought_by_ = &port;
     now_ = rte_rdtsc();
     std::uint64_t bytes = 0;
     for (std::size_t i = 0; i < count; ++i) {
@@ -150,15 +155,25 @@ std::size_t TeamPort::receive(Burst& burst) noexcept {
       bytes += frame.size;
       if (frame.action != Action::undecided || frame.head_size < ethernet_header_size) continue;
       if (inside_of(frame).type_at != addresses_size) bytes -= vlan_tag_size;
-      judge(frame, member);
+      judge(frame, member, now_);
     }
-    members_[member].port->count_ingress(count, bytes);
+    port.count_ingress(count, bytes);
     return count;
   }
   return 0;
 }
 
-void TeamPort::judge(Frame& frame, std::size_t member) noexcept {
+void TeamPort::judge(std::span<Frame> frames, const UplinkPort& member) const noexcept {
+  const auto found =
+      std::find_if(members_.begin(), members_.end(), [&](const Member& one) { return one.port == &member; });
+  const auto index = static_cast<std::size_t>(found - members_.begin());
+  const std::uint64_t now = rte_rdtsc();
+  for (Frame& frame : frames) {
+    if (frame.action == Action::undecided && frame.head_size >= ethernet_header_size) judge(frame, index, now);
+  }
+}
+
+void TeamPort::judge(Frame& frame, std::size_t member, std::uint64_t now) const noexcept {
   const std::uint64_t destination = destination_of(frame);
   if (MacAddr::is_reserved(destination)) return;
   if ((receives_.load(std::memory_order_relaxed) >> member & 1) == 0) return drop(frame, DropReason::wrong_member);
@@ -169,8 +184,8 @@ void TeamPort::judge(Frame& frame, std::size_t member) noexcept {
   }
   if ((destination & group_bit) != 0) {
     if (member != primary_.load(std::memory_order_relaxed)) return drop(frame, DropReason::wrong_member);
-    if (remembers(frame)) return drop(frame, DropReason::reflected);
-  } else if (!is_home(destination, member)) {
+    if (remembers(frame, now)) return drop(frame, DropReason::reflected);
+  } else if (!is_home(destination, member, now)) {
     drop(frame, DropReason::wrong_member);
   }
 }
@@ -180,9 +195,9 @@ std::uint8_t TeamPort::home_of(std::uint64_t mac) const noexcept {
   return sender_of(team_bucket_of(MacAddr::from_uint64(mac)));
 }
 
-bool TeamPort::is_home(std::uint64_t mac, std::size_t member) const noexcept {
+bool TeamPort::is_home(std::uint64_t mac, std::size_t member, std::uint64_t now) const noexcept {
   if (home_of(mac) == member) return true;
-  if (now_ >= before_until_.load(std::memory_order_relaxed)) return false;
+  if (now >= before_until_.load(std::memory_order_relaxed)) return false;
   if (config_.balance == model::TeamBalance::address_hash) return true;
   return senders_before_[team_bucket_of(MacAddr::from_uint64(mac))].load(std::memory_order_relaxed) == member;
 }
@@ -277,13 +292,16 @@ std::size_t TeamPort::send_run(std::size_t member, std::span<const Frame> frames
 
 void TeamPort::remember(const Frame& frame) noexcept {
   const std::uint64_t print = print_of(frame);
-  sent_[print % sent_max] = {print, now_};
+  Sent& sent = sent_[print % sent_max];
+  sent.when.store(now_, std::memory_order_relaxed);
+  sent.print.store(print, std::memory_order_relaxed);
 }
 
-bool TeamPort::remembers(const Frame& frame) const noexcept {
+bool TeamPort::remembers(const Frame& frame, std::uint64_t now) const noexcept {
   const std::uint64_t print = print_of(frame);
   const Sent& sent = sent_[print % sent_max];
-  return sent.print == print && now_ - sent.when < second_;
+  return sent.print.load(std::memory_order_relaxed) == print &&
+         now - sent.when.load(std::memory_order_relaxed) < second_;
 }
 
 // ---- What members do ------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@
 //         When a home moves to another member, what is on its way to the old one is still taken for a moment.
 // Limits  model::team_nics_max members; flowlets_max flows told apart, others share; frames of one flow stay in order, also when a
 //         member is full: then frames of the same sender for others wait too.
-// Threads set_members(): control, while no worker has a frame. set_paths(), counters(): control. The rest: the worker.
+// Threads set_members(): control, while no worker has a frame. set_paths(), counters(): control. judge(): any worker, frames of
+//         its own. The rest: the worker.
 // Source  Windows Server 2012 R2 NIC teaming (LBFO): where frames leave and arrive; Kandula, Katabi et al., 2007 (flowlets).
 #pragma once
 #include <array>
@@ -46,6 +47,9 @@ class TeamPort final : public Port {
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t count) noexcept override;
+  [[nodiscard]] const Port& brought_by() const noexcept override {
+    return brought_by_ == nullptr ? *this : static_cast<const Port&>(*brought_by_);
+  }
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
   [[nodiscard]] Offloads takes() const noexcept override { return takes_; }
   [[nodiscard]] bool gives_bare_frames() const noexcept override;
@@ -57,6 +61,8 @@ class TeamPort final : public Port {
   [[nodiscard]] bool full() const noexcept override;
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
+  // Drops those of a burst of a member's queue that are not to be taken there. By any worker.
+  void judge(std::span<Frame> frames, const UplinkPort& member) const noexcept;
   // Members count what comes in.
   void count_ingress(std::uint64_t, std::uint64_t) noexcept override {}
 
@@ -66,8 +72,8 @@ class TeamPort final : public Port {
     std::uint8_t member = team_no_member;
   };
   struct Sent {
-    std::uint64_t print = 0;
-    std::uint64_t when = 0;  // TSC
+    std::atomic<std::uint64_t> print = 0;
+    std::atomic<std::uint64_t> when = 0;  // TSC
   };
   static constexpr std::size_t flowlets_max = 1024;
   static constexpr std::size_t sent_max = 1024;
@@ -79,10 +85,10 @@ class TeamPort final : public Port {
   [[nodiscard]] std::uint8_t way_of(const Frame& frame) noexcept;
   [[nodiscard]] std::uint8_t member_of_flow(const Frame& frame) noexcept;
   [[nodiscard]] std::size_t send_run(std::size_t member, std::span<const Frame> frames) noexcept;
-  void judge(Frame& frame, std::size_t member) noexcept;
-  [[nodiscard]] bool is_home(std::uint64_t mac, std::size_t member) const noexcept;
+  void judge(Frame& frame, std::size_t member, std::uint64_t now) const noexcept;
+  [[nodiscard]] bool is_home(std::uint64_t mac, std::size_t member, std::uint64_t now) const noexcept;
   void remember(const Frame& frame) noexcept;
-  [[nodiscard]] bool remembers(const Frame& frame) const noexcept;
+  [[nodiscard]] bool remembers(const Frame& frame, std::uint64_t now) const noexcept;
   void let_loads_fade() noexcept;
 
   TeamConfig config_;
@@ -106,6 +112,7 @@ class TeamPort final : public Port {
   // The worker's.
   std::uint64_t now_ = 0;  // TSC, of this burst
   std::uint64_t faded_ = 0;
+  const UplinkPort* brought_by_ = nullptr;
   std::array<std::uint8_t, burst_max> ways_{};
   std::array<std::uint64_t, model::team_nics_max> loads_{};  // bytes sent lately
   std::vector<Flowlet> flowlets_;

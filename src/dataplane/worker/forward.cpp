@@ -1,4 +1,5 @@
 // What becomes of a burst: to whom its frames are sent, and finished for.
+#include <algorithm>
 #include <utility>
 
 #include "base/byte_order.h"
@@ -20,8 +21,9 @@ Coalescer::Merged Worker::coalesce(const Snapshot& snapshot, Port& from, std::si
   return merged;
 }
 
-std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_t count) noexcept {
-  Port& from = *snapshot.entries[ingress].port;
+std::size_t Worker::send(const Snapshot& snapshot, PortIndex index, std::size_t count) noexcept {
+  const Snapshot::Entry& ingress = snapshot.entries[index];
+  Port& from = *ingress.port;
   std::size_t at = 0;
   while (at < count) {
     const Frame& frame = burst_.frames[at];
@@ -32,11 +34,14 @@ std::size_t Worker::send(const Snapshot& snapshot, PortIndex ingress, std::size_
       const PortIndex target = frame.target;
       while (at < count && burst_.frames[at].action == Action::unicast && burst_.frames[at].target == target) ++at;
       const std::size_t sent = send_run(snapshot, from, begin, at - begin);
-      if (sent < at - begin) return begin + sent;
       const Snapshot::Entry& egress = snapshot.entries[target];
+      if (!egress.sorted.empty() && ingress.rule.uplink) {
+        count_sorted(egress, from.brought_by(), std::span(burst_.frames).subspan(begin, sent));
+      }
+      if (sent < at - begin) return begin + sent;
       if (egress.rule.uplink && egress.worker != config_.id) return at;
     } else if (to_all) {
-      if (!flood(snapshot, ingress, at)) return at;
+      if (!flood(snapshot, index, at)) return at;
       ++at;
     } else {
       from.count_drop(frame.reason);
@@ -60,6 +65,20 @@ std::size_t Worker::send_run(const Snapshot& snapshot, Port& from, std::size_t b
   if (egress.worker != config_.id) return lend(snapshot, from, target, frames, begin == 0);
   note(*egress.port);
   return needed == 0 ? egress.port->send(frames) : finish_and_send(*egress.port, frames, from.cut_sent, begin == 0);
+}
+
+void Worker::count_sorted(const Snapshot::Entry& egress, const Port& uplink, std::span<const Frame> frames) noexcept {
+  const auto found = std::find_if(egress.sorted.begin(), egress.sorted.end(),
+                                  [&uplink](const auto& sorted) { return sorted.uplink == &uplink; });
+  if (found == egress.sorted.end()) return;
+  std::uint64_t count = 0;
+  std::uint64_t bytes = 0;
+  for (const Frame& frame : frames) {
+    if (load_be48(frame.head) != egress.rule.mac) continue;  // it is for an address that was learned there
+    ++count;
+    bytes += frame.size;
+  }
+  if (count != 0) found->queue->count_ingress(count, bytes);
 }
 
 bool Worker::send_copy(const Snapshot& snapshot, PortIndex target, Frame& frame) noexcept {
@@ -110,8 +129,9 @@ bool Worker::cut_and_send(Port& to, const Frame& piece, std::uint32_t& cut_sent)
   return true;
 }
 
-bool Worker::flood(const Snapshot& snapshot, PortIndex ingress, std::size_t at) noexcept {
-  const Snapshot::Entry& entry = snapshot.entries[ingress];
+bool Worker::flood(const Snapshot& snapshot, PortIndex index, std::size_t at) noexcept {
+  const Snapshot::Entry& entry = snapshot.entries[index];
+  const PortIndex ingress = entry.ingress;
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   Port& from = *entry.port;
   Frame& frame = burst_.frames[at];

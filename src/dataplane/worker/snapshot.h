@@ -7,16 +7,29 @@
 #include "base/ids.h"
 #include "dataplane/forwarding/tables.h"
 #include "dataplane/ports/port.h"
+#include "dataplane/ports/team_port.h"
 
 namespace patchbay::dataplane {
 
 struct Snapshot {
+  static constexpr forwarding::PortIndex own_place = ~forwarding::PortIndex{0};
   struct Entry {
     Port* port = nullptr;
     std::uint32_t switch_index = 0;
     forwarding::IngressRule rule;
     unsigned worker = 0;     // that owns it
     bool coalesces = false;  // what comes in here is merged to large pieces
+    // A queue brings frames of this entry's port. Else: the entry's own place.
+    forwarding::PortIndex ingress = own_place;
+    // Of a vnic: frames to its address that this uplink brought are counted there, too.
+    struct Sorted {
+      const Port* uplink = nullptr;
+      Port* queue = nullptr;
+    };
+    std::vector<Sorted> sorted = {};
+    // Of a queue of a team's member: who says whether its frames are taken, and the member.
+    const TeamPort* team = nullptr;
+    const UplinkPort* member = nullptr;
   };
 
   std::vector<Entry> entries;  // by PortIndex, in the order of their ids
@@ -28,10 +41,13 @@ struct Snapshot {
   };
   std::vector<Member> team_members;  // of all teams: the workers know only of their events
 
-  // The last step of making one: fills `owned` for so many workers.
+  // The last step of making one: fills `owned` for so many workers, and each `ingress`.
   void seal(std::size_t workers) {
     owned.resize(workers);
-    for (forwarding::PortIndex i = 0; i < entries.size(); ++i) owned[entries[i].worker].push_back(i);
+    for (forwarding::PortIndex i = 0; i < entries.size(); ++i) {
+      owned[entries[i].worker].push_back(i);
+      if (entries[i].ingress == own_place) entries[i].ingress = i;
+    }
   }
 
   // The port `id`, if it is in this snapshot and owned by `worker`.

@@ -146,6 +146,7 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   if (waits(snapshot, entry)) return 0;
   const std::size_t count = port.receive(burst_);
   port.stalled = false;
+  if (entry.rule.uplink) port.note_look(count < burst_max);
   if (count == 0) {
     port.cut_sent = 0;  // what waited is gone
     loan.uplink_has_it = false;
@@ -155,10 +156,11 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   note(port);
   patient_ = port.is_patient();
   const std::span frames(burst_.frames.data(), count);
+  if (entry.team != nullptr) entry.team->judge(frames, *entry.member);
   const forwarding::SwitchTable& table = snapshot.switches[entry.switch_index];
   forwarding::classify(frames, entry.rule, table);
   forwarding::learn(frames, entry.rule, table, now_);
-  forwarding::forward(frames, index, table, now_);
+  forwarding::forward(frames, entry.ingress, table, now_);
   lent_ = 0;
   const auto merged = entry.coalesces ? coalesce(snapshot, port, count) : Coalescer::Merged{};
   const std::size_t sent = send(snapshot, index, count - merged.frames);
@@ -194,6 +196,7 @@ std::size_t Worker::drain(Port& port) noexcept {
 }
 
 bool Worker::waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept {
+  if (entry.port->held.load(std::memory_order_acquire)) return true;
   const Loan& loan = entry.port->loan;
   const std::size_t bursts = entry.rule.uplink ? uplink_bursts : 1;
   if (loan.open.load(std::memory_order_relaxed) && loan.bursts == bursts) return true;

@@ -97,17 +97,20 @@ class Worker {
   // ---- forward.cpp: what becomes of a burst
   // Merges what goes to ways that take large pieces. The frames that are left stand first.
   [[nodiscard]] Coalescer::Merged coalesce(const Snapshot& snapshot, Port& from, std::size_t count) noexcept;
-  // Hands the burst on; the number of its frames that are done with, which is all of them unless an uplink is full.
-  [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t count) noexcept;
+  // Hands the burst of the entry at `index` on; the number of its frames that are done with, which is all of them unless an
+  // uplink is full.
+  [[nodiscard]] std::size_t send(const Snapshot& snapshot, forwarding::PortIndex index, std::size_t count) noexcept;
   [[nodiscard]] std::size_t send_run(const Snapshot& snapshot, Port& from, std::size_t begin,
                                      std::size_t count) noexcept;
   [[nodiscard]] bool send_copy(const Snapshot& snapshot, forwarding::PortIndex target, Frame& frame) noexcept;
+  // Counts those of the uplink's frames that a filter would have sorted out.
+  static void count_sorted(const Snapshot::Entry& egress, const Port& uplink, std::span<const Frame> frames) noexcept;
   // Sends frames through `to`, finished as far as `to` needs it; the number of those done with. `cut_sent`: frames of the
   // first one, a large piece, that have left already; if it is `resumed`.
   [[nodiscard]] std::size_t finish_and_send(Port& to, std::span<Frame> frames, std::uint32_t& cut_sent,
                                             bool resumed) noexcept;
   [[nodiscard]] bool cut_and_send(Port& to, const Frame& piece, std::uint32_t& cut_sent) noexcept;
-  [[nodiscard]] bool flood(const Snapshot& snapshot, forwarding::PortIndex ingress, std::size_t at) noexcept;
+  [[nodiscard]] bool flood(const Snapshot& snapshot, forwarding::PortIndex index, std::size_t at) noexcept;
   // Calls what(PortIndex) for all vnics that `frame` is to be flooded to.
   template <typename What>
   void for_each_member(const forwarding::SwitchTable& table, const Frame& frame, What what) const noexcept;
