@@ -11,7 +11,7 @@ namespace {
 // A worker takes what is in a ring within this time, or it does not run.
 constexpr std::chrono::seconds take_time{1};
 
-void add(PortCounters& sum, const PortCounters& more) {
+void add_to(PortCounters& sum, const PortCounters& more) {
   sum.ingress.frames += more.ingress.frames;
   sum.ingress.bytes += more.ingress.bytes;
   sum.flood_copies += more.flood_copies;
@@ -93,7 +93,7 @@ void WorkerDataplane::wait_until_taken(const Port& port, std::size_t ring) {
 void WorkerDataplane::close_queue(PortRecord& queue) {
   PortRecord& uplink = find(*queue.queue_of);
   if (queue.in_software) return;  // the uplink counted its frames, too
-  add(uplink.closed_queues, queue.port->counters());
+  add_to(uplink.closed_queues, queue.port->counters());
   uplink.uplink->close_queue(*queue.port);
 }
 
@@ -115,9 +115,9 @@ PortCounters WorkerDataplane::counters(PortId port) const {
   PortCounters result = record.port->counters();
   if (record.guest != nullptr) result.buffered = record.guest->buffer().frames();
   if (record.uplink != nullptr) {
-    patchbay::dataplane::add(result, record.closed_queues);
+    add_to(result, record.closed_queues);
     for (const auto& [id, other] : ports_) {
-      if (other.queue_of == port && !other.in_software) patchbay::dataplane::add(result, other.port->counters());
+      if (other.queue_of == port && !other.in_software) add_to(result, other.port->counters());
     }
     result.drops[static_cast<std::size_t>(DropReason::kernel_ring_full)] = record.uplink->kernel_drops();
   }
