@@ -239,7 +239,6 @@ class FakeDataplane final : public dataplane::Dataplane {
   std::uint32_t last_port_ = 0;
   unsigned teams_opened_ = 0;
   unsigned queues_opened_ = 0;
-  int queues_opened_ = 0;
 };
 
 }  // namespace patchbay::test

@@ -15,7 +15,7 @@ from lab.image import REPOSITORY
 from lab.lab import Lab
 from lab.proc import LabError
 
-from . import buffers, buffers_report, candidates, machine, measure, report, rows, tcp, teams, teams_report, uplinks
+from . import buffers, buffers_report, candidates, machine, measure, report, rows, tcp, teams, teams_report, uplinks, vmq, vmq_report
 
 EQUAL_SHARE = 0.5  # of what the slowest candidate takes at full load: what all are offered then
 CALIBRATE_S = 0.4
@@ -309,6 +309,13 @@ def main_teams(words):
     return 0
 
 
+def main_vmq(words):
+    arguments = vmq.parse(words)
+    results = measure.load(arguments.earlier) if arguments.earlier else vmq.measure_all(arguments, NAME)
+    show(vmq_report.VmqReport(results), arguments.earlier or arguments.json, arguments.docs, "bench vmq")
+    return 0
+
+
 def main_rows(words):
     arguments = parse(words)
     results = measure.load(arguments.earlier) if arguments.earlier else measure_all(arguments)
@@ -322,7 +329,7 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # six descriptors a vnic, at both ends
     try:
-        kinds = {"buffers": main_buffers, "teams": main_teams}
+        kinds = {"buffers": main_buffers, "teams": main_teams, "vmq": main_vmq}
         return kinds[words[0]](words[1:]) if words[:1] and words[0] in kinds else main_rows(words)
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -112,6 +112,8 @@ class Patchbay(Candidate):
     title = "Patchbay"
     polls = False
     options = ()  # of patchbayd
+    vnic_settings = {}  # of each vnic
+    more_vnics = {}     # beside the generator's
 
     def __init__(self, lab, cpu):
         super().__init__(lab, cpu)
@@ -132,8 +134,8 @@ class Patchbay(Candidate):
         more = {"mac_spoofing": True, "mac_limit": setup.macs} if setup.macs else {}
         if setup.workers > 1:
             more["queues"] = setup.workers
-        host = {"switches": {"lan": self.switch(setup)},
-                "vnics": {f"v{n}": {"switch": "lan", "mac": mac_of(n), **more} for n in range(setup.vnics)}}
+        vnics = {f"v{n}": {"switch": "lan", "mac": mac_of(n), **more, **self.vnic_settings} for n in range(setup.vnics)}
+        host = {"switches": {"lan": self.switch(setup)}, "vnics": {**vnics, **self.more_vnics}}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(host, file)
         done = self.daemon.cli("apply", "-f", path, limit_s=60.0)

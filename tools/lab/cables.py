@@ -5,6 +5,7 @@ from .proc import wait_until
 
 NICS = ("eth1", "eth2")
 BOND = "bond0"
+SPARE = "spare"  # of the bond there, without a cable
 
 
 class Cables:
@@ -25,7 +26,10 @@ class Cables:
 
     def silence(self, nic):
         """The cable stays, and nobody is at its other end any more."""
-        self._physical.vsctl("del-bond-iface", BOND, self.ends[NICS.index(nic)])
+        self._physical.netns.run("ip", "link", "add", SPARE, "type", "dummy", check=False)
+        # A bond of one is no bond there, but another partner.
+        self._physical.vsctl("--may-exist", "add-bond-iface", BOND, SPARE,
+                             "--", "del-bond-iface", BOND, self.ends[NICS.index(nic)])
 
     def speak(self, nic):
         self._physical.vsctl("add-bond-iface", BOND, self.ends[NICS.index(nic)])
@@ -33,6 +37,7 @@ class Cables:
     def unplug(self):
         for end in self.ends:
             self._physical.netns.run("ip", "link", "delete", end, check=False)
+        self._physical.netns.run("ip", "link", "delete", SPARE, check=False)
         for port in (BOND, *self.ends):
             self._physical.vsctl("--if-exists", "del-port", "wire", port)
         self.ends = []
