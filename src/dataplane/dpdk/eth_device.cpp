@@ -16,12 +16,14 @@
 namespace patchbay::dataplane::dpdk {
 namespace {
 
-constexpr std::uint16_t queue = 0;  // the only one; a queue for each guest comes with VMq
+constexpr std::uint16_t transmit_queue = 0;  // the one that is used
 constexpr std::uint16_t mtu_wished = 9000;
 constexpr std::uint32_t overhead = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2 * RTE_VLAN_HLEN;
 constexpr std::uint16_t room_usual = RTE_MBUF_DEFAULT_DATAROOM;
 // Both rings full, a burst in the worker's hands each way, and what a burst of large frames is being copied into.
 constexpr unsigned mbufs = EthDevice::receive_descriptors + EthDevice::transmit_descriptors + 512;
+// The ring full, what a worker takes in one pass, and a burst of large frames.
+constexpr unsigned queue_mbufs = EthDevice::queue_descriptors + 512;
 
 int on_link_event(std::uint16_t port, rte_eth_event_type, void* listener, void*) {
   rte_eth_link link = {};
@@ -70,7 +72,7 @@ Result<void> EthDevice::probe() {
   // DPDK looks for VFIO once, when it starts; its modules may have been loaded since.
   if (rte_vfio_is_enabled("vfio") == 0) static_cast<void>(rte_vfio_enable("vfio"));
   const int probed = rte_dev_probe(address_.c_str());
-  if (probed != 0 || rte_eth_dev_get_port_by_name(address_.c_str(), &port_) != 0) {
+  if (probed != 0 || rte_eth_dev_get_port_by_name(name().c_str(), &port_) != 0) {
     return fail(
         ErrorCode::unavailable,
         fmt::format("nic {}: DPDK cannot open it ({}); it must be bound to vfio-pci, be of a kind that DPDK has "
@@ -99,20 +101,57 @@ Result<void> EthDevice::set_up() {
   }
   scatters_ = (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) != 0 &&
               (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
-  const auto room =
-      scatters_ ? room_usual : static_cast<std::uint16_t>(std::max<std::uint32_t>(room_usual, mtu_ + overhead));
-  auto pool = MbufPool::create(address_, mbufs, room);
+  room_ = scatters_ ? room_usual : static_cast<std::uint16_t>(std::max<std::uint32_t>(room_usual, mtu_ + overhead));
+  auto pool = MbufPool::create(address_, mbufs, room_);
   if (!pool) return fail(pool.error());
   pool_.emplace(std::move(*pool));
-  if (auto ok = configure(info); !ok) return ok;
-  if (auto ok = set_up_queues(info); !ok) return ok;
   listen();
-  return start();
+  has_pools_ = vmdq::is_known(info);
+  if (!has_pools_ && try_flow_rules(info.max_rx_queues)) return {};
+  return run(1, false);
 }
 
-Result<void> EthDevice::configure(const rte_eth_dev_info& info) {
+bool EthDevice::try_flow_rules(std::uint16_t queues_of_device) {
+  if (queues_of_device < 2) {
+    why_software_ = "it has one receive queue";
+    return false;
+  }
+  if (auto ok = run(std::min(queues_of_device, queues_max), false); !ok) {
+    why_software_ = "it does not run with several receive queues: " + ok.error().message;
+  } else {
+    rules_.emplace(port_, driver_);
+    why_software_ = rules_->start();
+    if (why_software_.empty()) return true;
+    rules_.reset();
+  }
+  static_cast<void>(rte_eth_dev_stop(port_));
+  return false;
+}
+
+Result<void> EthDevice::run(std::uint16_t queues, bool pooled) {
+  rte_eth_dev_info info = {};
+  if (const int error = rte_eth_dev_info_get(port_, &info); error != 0) {
+    return failed("asking for its properties", error_of(error));
+  }
+  while (queue_pools_.size() + 1U < queues) {
+    auto pool = MbufPool::create(address_, queue_mbufs, room_);
+    if (!pool) return fail(pool.error());
+    queue_pools_.push_back(std::move(*pool));
+  }
+  if (auto ok = configure(info, queues, pooled); !ok) return ok;
+  queue_pools_.erase(queue_pools_.begin() + (queues - 1), queue_pools_.end());  // of queues that it has no more
+  if (auto ok = set_up_queues(info, pooled); !ok) return ok;
+  if (auto ok = start(); !ok) return ok;
+  if (!pooled) return {};
+  if (const int error = vmdq::open_default_pool(port_); error != 0)
+    return failed("setting its pools up", error_of(error));
+  return {};
+}
+
+Result<void> EthDevice::configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled) {
   rte_eth_conf config = {};
   config.rxmode.mtu = mtu_;
+  if (pooled) vmdq::configure(config);
   // A driver whose frames fit one mbuf may be faster; these may not fit.
   if (scatters_ && mtu_ + overhead > room_usual) {
     config.rxmode.offloads = RTE_ETH_RX_OFFLOAD_SCATTER;
@@ -122,33 +161,45 @@ Result<void> EthDevice::configure(const rte_eth_dev_info& info) {
   config.intr_conf.lsc = tells_link_ ? 1 : 0;
   config.intr_conf.rmv = info.dev_flags != nullptr && (*info.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0 ? 1 : 0;
   // Not every driver that has no receive interrupts says so here: the descriptor tells in the end.
-  config.intr_conf.rxq = 1;
-  int error = rte_eth_dev_configure(port_, 1, 1, &config);
-  if (error != 0) {
-    config.intr_conf.rxq = 0;
-    error = rte_eth_dev_configure(port_, 1, 1, &config);
+  int error = 0;
+  for (const std::uint16_t transmit : {std::uint16_t{1}, queues}) {
+    for (const unsigned interrupts : {1U, 0U}) {
+      config.intr_conf.rxq = interrupts & 1;
+      transmit_queues_ = transmit;
+      error = rte_eth_dev_configure(port_, queues, transmit, &config);
+      if (error == 0) break;
+    }
+    if (error == 0) break;
   }
   if (error != 0) return failed("its configuration", error_of(error));
+  queues_ = queues;
+  pooled_ = pooled;
   return {};
 }
 
-Result<void> EthDevice::set_up_queues(const rte_eth_dev_info& info) {
-  std::uint16_t receive_size = receive_descriptors;
-  std::uint16_t transmit_size = transmit_descriptors;
-  if (const int error = rte_eth_dev_adjust_nb_rx_tx_desc(port_, &receive_size, &transmit_size); error != 0) {
-    return failed("choosing the length of its rings", error_of(error));
-  }
+Result<void> EthDevice::set_up_queues(const rte_eth_dev_info& info, bool pooled) {
   const int node = rte_eth_dev_socket_id(port_);
   const auto socket = static_cast<unsigned>(node);  // -1: any
   rte_eth_rxconf receive = info.default_rxconf;
   receive.offloads = 0;
-  if (const int error = rte_eth_rx_queue_setup(port_, queue, receive_size, socket, &receive, pool()); error != 0) {
-    return failed("setting its receive queue up", error_of(error));
-  }
+  if (pooled) receive.rx_drop_en = 1;  // a full queue does not hold up the others
   rte_eth_txconf transmit = info.default_txconf;
   transmit.offloads = 0;
-  if (const int error = rte_eth_tx_queue_setup(port_, queue, transmit_size, socket, &transmit); error != 0) {
-    return failed("setting its transmit queue up", error_of(error));
+  std::uint16_t transmit_size = transmit_descriptors;
+  for (std::uint16_t queue = 0; queue < queues_; ++queue) {
+    std::uint16_t size = queue == default_queue ? receive_descriptors : queue_descriptors;
+    if (const int error = rte_eth_dev_adjust_nb_rx_tx_desc(port_, &size, &transmit_size); error != 0) {
+      return failed("choosing the length of its rings", error_of(error));
+    }
+    rte_mempool* const mbuf_pool = queue == default_queue ? pool() : queue_pools_[queue - 1U].get();
+    if (const int error = rte_eth_rx_queue_setup(port_, queue, size, socket, &receive, mbuf_pool); error != 0) {
+      return failed("setting a receive queue up", error_of(error));
+    }
+  }
+  for (std::uint16_t queue = 0; queue < transmit_queues_; ++queue) {
+    if (const int error = rte_eth_tx_queue_setup(port_, queue, transmit_size, socket, &transmit); error != 0) {
+      return failed("setting its transmit queue up", error_of(error));
+    }
   }
   return {};
 }
@@ -156,7 +207,7 @@ Result<void> EthDevice::set_up_queues(const rte_eth_dev_info& info) {
 void EthDevice::listen() {
   rte_eth_dev_callback_register(port_, RTE_ETH_EVENT_INTR_LSC, on_link_event, &listener_);
   rte_eth_dev_callback_register(port_, RTE_ETH_EVENT_INTR_RMV, on_removal_event, &listener_);
-  rte_dev_event_callback_register(address_.c_str(), on_device_event, &listener_);
+  rte_dev_event_callback_register(name().c_str(), on_device_event, &listener_);
   listens_ = true;
 }
 
@@ -164,7 +215,7 @@ void EthDevice::stop_listening() noexcept {
   // They refuse while DPDK's interrupt thread is inside of the callback, which takes a moment.
   while (rte_eth_dev_callback_unregister(port_, RTE_ETH_EVENT_INTR_LSC, on_link_event, &listener_) == -EAGAIN ||
          rte_eth_dev_callback_unregister(port_, RTE_ETH_EVENT_INTR_RMV, on_removal_event, &listener_) == -EAGAIN ||
-         rte_dev_event_callback_unregister(address_.c_str(), on_device_event, &listener_) == -EAGAIN) {
+         rte_dev_event_callback_unregister(name().c_str(), on_device_event, &listener_) == -EAGAIN) {
     sched_yield();
   }
   listens_ = false;
@@ -183,11 +234,87 @@ Result<void> EthDevice::start() {
                             "driver",
                             address_, driver_));
   }
-  interrupt_fd_ = rte_eth_dev_rx_intr_ctl_q_get_fd(port_, queue);
-  // A descriptor alone is no proof that the driver can arm it.
-  if (interrupt_fd_ >= 0 && rte_eth_dev_rx_intr_enable(port_, queue) != 0) interrupt_fd_ = -1;
-  if (interrupt_fd_ >= 0) disarm_interrupt();
+  for (std::uint16_t queue = 0; queue < queues_max; ++queue) {
+    int& fd = interrupt_fds_[queue];
+    fd = queue < queues_ ? rte_eth_dev_rx_intr_ctl_q_get_fd(port_, queue) : -1;
+    // A descriptor alone is no proof that the driver can arm it.
+    if (fd >= 0 && rte_eth_dev_rx_intr_enable(port_, queue) != 0) fd = -1;
+    if (fd >= 0) disarm_interrupt(queue);
+  }
+  ++starts_;
   return {};
+}
+
+QueueAbility EthDevice::queue_ability() const {
+  QueueAbility ability;
+  if (rules_) {
+    ability.sorting = QueueSorting::flow_rules;
+    ability.queues = static_cast<std::uint16_t>(queues_ - 1);
+    ability.reason = fmt::format("driver {} sorts by flow rules", driver_);
+  } else if (has_pools_ && std::min(switch_mtu_, mtu_) <= vmdq::mtu_max) {
+    ability.sorting = QueueSorting::vmdq;
+    ability.queues = vmdq::pools - 1;
+    ability.restarts = true;
+    ability.reason = fmt::format("driver {} sorts by address into pools, and has no flow rules for that", driver_);
+  } else if (has_pools_) {
+    ability.reason =
+        fmt::format("driver {} has pools, and they take no frames larger than {} bytes: the switch's MTU is {}",
+                    driver_, vmdq::mtu_max, std::min(switch_mtu_, mtu_));
+  } else {
+    ability.reason = fmt::format("driver {}: {}", driver_, why_software_);
+  }
+  return ability;
+}
+
+Result<void> EthDevice::set_filter(std::uint16_t queue, const std::optional<QueueFilter>& filter) {
+  if (filter == filters_[queue]) return {};
+  auto done = rules_ ? set_flow_rule(queue, filter) : set_pool(queue, filter);
+  filters_[queue] = done ? filter : std::nullopt;
+  return done;
+}
+
+Result<void> EthDevice::set_flow_rule(std::uint16_t queue, const std::optional<QueueFilter>& filter) {
+  rules_->clear(queue);
+  if (!filter) return {};
+  if (const std::string why = rules_->set(queue, *filter); !why.empty()) {
+    return fail(ErrorCode::unavailable,
+                fmt::format("nic {}: its driver {} refused the rule for a queue: {}", address_, driver_, why));
+  }
+  return {};
+}
+
+Result<void> EthDevice::set_pool(std::uint16_t queue, const std::optional<QueueFilter>& filter) {
+  if (filters_[queue]) static_cast<void>(vmdq::remove(port_, filters_[queue]->mac));
+  filters_[queue].reset();
+  if (filter && filter->mac == mac_) {
+    return fail(ErrorCode::unavailable,
+                fmt::format("nic {}: {} is its own address, whose frames stay in its default queue", address_,
+                            filter->mac.to_string()));
+  }
+  if (filter && queue_ability().sorting != QueueSorting::vmdq) {
+    return fail(ErrorCode::unavailable, fmt::format("nic {}: {}", address_, queue_ability().reason));
+  }
+  if (!filter) {
+    const bool last =
+        std::none_of(filters_.begin(), filters_.end(), [](const auto& other) { return other.has_value(); });
+    return last && pooled_ ? restart(1, false) : Result<void>();
+  }
+  if (!pooled_) {
+    if (auto ok = restart(vmdq::pools, true); !ok) return ok;
+  }
+  const int error = vmdq::add(port_, queue, filter->mac);
+  if (error != 0) return failed("giving a queue its address", error_of(error));
+  return {};
+}
+
+Result<void> EthDevice::restart(std::uint16_t queues, bool pooled) {
+  static_cast<void>(rte_eth_dev_stop(port_));
+  auto ok = run(queues, pooled);
+  if (ok) return ok;
+  // As it was, if that still works.
+  static_cast<void>(rte_eth_dev_stop(port_));
+  if (!run(1, false)) listener_.on_device_gone();
+  return ok;
 }
 
 EthDevice::~EthDevice() {
@@ -198,25 +325,26 @@ EthDevice::~EthDevice() {
   static_cast<void>(rte_dev_remove(device_));
 }
 
-std::size_t EthDevice::receive(std::span<rte_mbuf*> received) noexcept {
+std::size_t EthDevice::receive(std::uint16_t queue, std::span<rte_mbuf*> received) noexcept {
+  if (queue >= queues_) return 0;
   return rte_eth_rx_burst(port_, queue, received.data(), static_cast<std::uint16_t>(received.size()));
 }
 
 std::size_t EthDevice::send(std::span<rte_mbuf*> sent) noexcept {
-  return rte_eth_tx_burst(port_, queue, sent.data(), static_cast<std::uint16_t>(sent.size()));
+  return rte_eth_tx_burst(port_, transmit_queue, sent.data(), static_cast<std::uint16_t>(sent.size()));
 }
 
 std::optional<bool> EthDevice::has_room(std::uint16_t frames) const noexcept {
-  const int status = rte_eth_tx_descriptor_status(port_, queue, frames);
+  const int status = rte_eth_tx_descriptor_status(port_, transmit_queue, frames);
   if (status < 0) return std::nullopt;
   return status != RTE_ETH_TX_DESC_FULL;
 }
 
-void EthDevice::arm_interrupt() noexcept {
+void EthDevice::arm_interrupt(std::uint16_t queue) noexcept {
   static_cast<void>(rte_eth_dev_rx_intr_enable(port_, queue));
 }
 
-void EthDevice::disarm_interrupt() noexcept {
+void EthDevice::disarm_interrupt(std::uint16_t queue) noexcept {
   static_cast<void>(rte_eth_dev_rx_intr_disable(port_, queue));
 }
 

@@ -1,25 +1,35 @@
 // A DPDK Ethernet device: the owner of one ethdev port, from the probe of its hardware to giving that back.
 //
 // Theory  A device is probed when a switch asks for it and removed when the switch lets go: DPDK takes nothing by
-//         itself (eal.h). It runs with one receive and one transmit queue and its largest MTU up to 9000; the switch
-//         checks its own, smaller one. Frames larger than an mbuf come and go in several where the driver can do that,
-//         else mbufs are large enough. Tags stay in the frames. Checksums and segments are left to nobody.
+//         itself (eal.h). It runs with one transmit queue and its largest MTU up to 9000; the switch checks its own,
+//         smaller one. Frames larger than an mbuf come and go in several where the driver can do that, else mbufs are
+//         large enough. Tags stay in the frames, unless the driver's pools take them out (they are beside the mbuf then).
+//         Checksums and segments are left to nobody.
 //         Receive interrupts are used where the driver has them; so are those that tell of the link.
-// Limits  receive_descriptors frames between two polls; beyond them the device drops.
-// Threads create(), destruction, link(), statistics: control. Bursts and receive interrupts: one worker. The listener is
-//         called by DPDK's interrupt thread.
+// Queues  Number 0 is the default one and gets all frames that no filter names. The others, if the device can sort, get those
+//         of their filter: by flow rules (flow_rules.h), or by pools (vmdq_pools.h). Pools are switched on with the first
+//         filter and off with the last one: that stops and starts the device, and all workers rest meanwhile.
+// Limits  receive_descriptors frames between two polls in the default queue, queue_descriptors in the others; beyond them
+//         the device drops.
+// Threads create(), destruction, link(), statistics, filters: control. Bursts and receive interrupts of a queue: one worker
+//         each. The listener is called by DPDK's interrupt thread.
 // Source  DPDK programmer's guide 22.11, "Poll Mode Driver", "Hotplug"; rte_ethdev.h.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/mac_addr.h"
 #include "base/result.h"
+#include "dataplane/dataplane.h"
 #include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/flow_rules.h"
 #include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/vmdq_pools.h"
 
 struct rte_device;
 struct rte_eth_conf;
@@ -32,6 +42,9 @@ class EthDevice {
  public:
   static constexpr std::uint16_t receive_descriptors = 1024;
   static constexpr std::uint16_t transmit_descriptors = 1024;
+  static constexpr std::uint16_t queue_descriptors = 512;
+  static constexpr std::uint16_t default_queue = 0;
+  static constexpr std::uint16_t queues_max = 8;  // with the default one
 
   class Listener {
    public:
@@ -46,7 +59,8 @@ class EthDevice {
     std::optional<std::uint32_t> speed_mbps;  // nothing if down or unknown
   };
 
-  // `address`: what DPDK probes, as "0000:01:00.0". The listener outlives the device.
+  // `address`: what DPDK probes, as "0000:01:00.0" or, of a device that is none of PCI, "net_tap0,iface=t0". The listener
+  // outlives the device.
   // Errors: unavailable (DPDK cannot open it: not bound to vfio-pci, in use, no driver), no_resource, invalid.
   [[nodiscard]] static Result<std::unique_ptr<EthDevice>> create(const Eal& eal, const std::string& address,
                                                                  Listener& listener);
@@ -56,15 +70,29 @@ class EthDevice {
   EthDevice& operator=(const EthDevice&) = delete;
 
   // The worker's. Mbufs that are received belong to the caller; those that are sent, to the device.
-  [[nodiscard]] std::size_t receive(std::span<rte_mbuf*> mbufs) noexcept;
+  [[nodiscard]] std::size_t receive(std::uint16_t queue, std::span<rte_mbuf*> mbufs) noexcept;
   [[nodiscard]] std::size_t send(std::span<rte_mbuf*> mbufs) noexcept;
   // Whether `frames` more would fit the transmit queue, as far as the driver tells; nothing if it does not.
   [[nodiscard]] std::optional<bool> has_room(std::uint16_t frames) const noexcept;
   // Becomes readable, edge by edge, when a frame arrives while interrupts are armed. -1: no receive interrupts.
-  [[nodiscard]] int interrupt_fd() const noexcept { return interrupt_fd_; }
-  void arm_interrupt() noexcept;
-  void disarm_interrupt() noexcept;
+  // A restart gives all queues others.
+  [[nodiscard]] int interrupt_fd(std::uint16_t queue) const noexcept { return interrupt_fds_[queue]; }
+  void arm_interrupt(std::uint16_t queue) noexcept;
+  void disarm_interrupt(std::uint16_t queue) noexcept;
 
+  // What it can with a switch of this MTU on it; until it is told of one, with the largest.
+  [[nodiscard]] QueueAbility queue_ability() const;
+  // Not raised above vmdq::mtu_max while a queue has a filter.
+  void set_switch_mtu(std::uint16_t mtu) noexcept { switch_mtu_ = mtu; }
+  // Of a queue that is not the default one. Errors: unavailable, no_resource: it has no filter then.
+  [[nodiscard]] Result<void> set_filter(std::uint16_t queue, const std::optional<QueueFilter>& filter);
+  // How often it was started.
+  [[nodiscard]] unsigned starts() const noexcept { return starts_; }
+  // Frames for groups of stations lie in every queue, and count in the default one only.
+  [[nodiscard]] bool replicates() const noexcept { return pooled_; }
+
+  [[nodiscard]] const std::string& address() const noexcept { return address_; }
+  // For frames that leave, and those of the default queue; the others have pools of their own.
   [[nodiscard]] rte_mempool* pool() const noexcept { return pool_->get(); }
   [[nodiscard]] const std::string& driver() const noexcept { return driver_; }  // "net_e1000_igb"
   [[nodiscard]] const MacAddr& mac() const noexcept { return mac_; }
@@ -79,17 +107,26 @@ class EthDevice {
   EthDevice(std::string address, Listener& listener) : address_(std::move(address)), listener_(listener) {}
   [[nodiscard]] Result<void> probe();
   [[nodiscard]] Result<void> set_up();
-  [[nodiscard]] Result<void> configure(const rte_eth_dev_info& info);
-  [[nodiscard]] Result<void> set_up_queues(const rte_eth_dev_info& info);
+  // With so many receive queues. It is stopped, or was never started.
+  [[nodiscard]] Result<void> run(std::uint16_t queues, bool pooled);
+  [[nodiscard]] Result<void> configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled);
+  [[nodiscard]] Result<void> set_up_queues(const rte_eth_dev_info& info, bool pooled);
   [[nodiscard]] Result<void> start();
+  // Whether flow rules can sort; else it says why not in `why_software_`.
+  [[nodiscard]] bool try_flow_rules(std::uint16_t queues_of_device);
+  [[nodiscard]] Result<void> restart(std::uint16_t queues, bool pooled);
+  [[nodiscard]] Result<void> set_flow_rule(std::uint16_t queue, const std::optional<QueueFilter>& filter);
+  [[nodiscard]] Result<void> set_pool(std::uint16_t queue, const std::optional<QueueFilter>& filter);
   void listen();
   void stop_listening() noexcept;
   [[nodiscard]] tl::unexpected<Error> failed(const char* what, int error) const;
+  [[nodiscard]] std::string name() const { return address_.substr(0, address_.find(',')); }
 
   const std::string address_;
   Listener& listener_;
   std::optional<MbufPool> pool_;
-  rte_device* device_ = nullptr;  // probed
+  std::vector<MbufPool> queue_pools_;  // of the queues that are not the default one
+  rte_device* device_ = nullptr;       // probed
   std::uint16_t port_ = 0;
   std::string driver_;
   MacAddr mac_;
@@ -97,7 +134,18 @@ class EthDevice {
   bool scatters_ = false;  // frames may lie in several mbufs, both ways
   bool tells_link_ = false;
   bool listens_ = false;
-  int interrupt_fd_ = -1;
+  std::uint16_t room_ = 0;  // of an mbuf
+  std::array<int, queues_max> interrupt_fds_{-1, -1, -1, -1, -1, -1, -1, -1};
+
+  std::optional<FlowRules> rules_;  // nothing: no flow rules
+  bool has_pools_ = false;
+  std::string why_software_;
+  std::uint16_t switch_mtu_ = 0xFFFF;
+  std::uint16_t queues_ = 1;           // that it runs with
+  std::uint16_t transmit_queues_ = 1;  // the first is used: some drivers want as many as receive queues
+  bool pooled_ = false;                // it runs with pools
+  unsigned starts_ = 0;
+  std::array<std::optional<QueueFilter>, queues_max> filters_;
 };
 
 }  // namespace patchbay::dataplane::dpdk

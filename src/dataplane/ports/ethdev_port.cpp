@@ -1,5 +1,6 @@
 #include "dataplane/ports/ethdev_port.h"
 
+#include <fmt/format.h>
 #include <rte_mbuf.h>
 #include <sys/epoll.h>
 
@@ -66,37 +67,6 @@ class Writer {
   rte_mbuf* last_;
 };
 
-// The frame in `mbuf`: its head where it lies, unless the driver cut it inside of what decisions look at.
-void describe(rte_mbuf& mbuf, Frame& frame, std::array<std::uint8_t, head_size_max>& head,
-              std::span<Segment, segments_max> segments) noexcept {
-  frame = Frame{};
-  frame.size = mbuf.pkt_len;
-  if ((mbuf.ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0) {
-    frame.tag_tpid = tpid_8021q;
-    frame.tag_tci = mbuf.vlan_tci;
-  }
-  const rte_mbuf* at = &mbuf;
-  std::uint32_t skip = mbuf.data_len;  // bytes of `at` that are in the head
-  frame.head = bytes_of(mbuf);
-  frame.head_size = mbuf.data_len;
-  if (mbuf.nb_segs > 1 && mbuf.data_len < head_size_max) {
-    frame.head = head.data();
-    frame.head_size = 0;
-    for (skip = 0; at != nullptr; at = at->next, skip = 0) {
-      skip = std::min<std::uint32_t>(at->data_len, static_cast<std::uint32_t>(head.size()) - frame.head_size);
-      std::memcpy(head.data() + frame.head_size, bytes_of(*at), skip);
-      frame.head_size += skip;
-      if (skip < at->data_len || at->next == nullptr) break;
-    }
-  }
-  frame.rest = segments.data();
-  for (; at != nullptr; at = at->next, skip = 0) {
-    if (at->data_len == skip) continue;
-    if (frame.rest_count == segments.size()) return drop(frame, DropReason::oversize);
-    segments[frame.rest_count++] = {bytes_of(*at) + skip, at->data_len - skip};
-  }
-}
-
 }  // namespace
 
 Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_fd, const dpdk::Eal& eal,
@@ -105,37 +75,19 @@ Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_
   auto device = dpdk::EthDevice::create(eal, address, *port);
   if (!device) return fail(device.error());
   port->device_ = std::move(*device);
-  if (!port->device_->tells_link()) return port;
-  // The link may change between the question and the note: the interrupt thread's word must not be overwritten by an
-  // older one.
-  for (bool noted = !port->device_->link().up; noted != port->device_->link().up;) {
-    noted = !noted;
-    port->note_carrier(noted);
-  }
+  port->receiver_.set_device(*port->device_);
+  port->note_link();
   return port;
 }
 
-EthdevPort::~EthdevPort() {
-  given_ = received_count_;
-  complete(0);
-}
+EthdevPort::~EthdevPort() = default;
 
 std::size_t EthdevPort::receive(Burst& burst) noexcept {
   if (!from_control_.empty()) send_for_control();
   if (full_) look_for_room();
-  if (received_count_ == given_) take_from_device();
-  const std::size_t count = received_count_ - given_;
-  for (std::size_t i = 0; i < count; ++i) {
-    describe(*received_[given_ + i], burst.frames[i], burst.heads[i], burst.segments_of(i));
-    hand_up(burst.frames[i]);
-  }
-  given_ = received_count_;
+  const std::size_t count = receiver_.receive(burst);
+  for (std::size_t i = 0; i < count; ++i) hand_up(burst.frames[i]);
   return count;
-}
-
-void EthdevPort::take_from_device() noexcept {
-  const auto room = std::span(received_).subspan(received_count_);
-  received_count_ += device_->receive(room.first(std::min(room.size(), burst_max)));
 }
 
 void EthdevPort::hand_up(const Frame& frame) noexcept {
@@ -158,14 +110,6 @@ void EthdevPort::send_for_control() noexcept {
   };
   while (from_control_.take(send_one)) {
   }
-}
-
-// Frames from the wire never wait for anything, so all mbufs that were given go back, whatever `count` is.
-void EthdevPort::complete(std::size_t) noexcept {
-  if (given_ != 0) rte_pktmbuf_free_bulk(received_.data(), static_cast<unsigned>(given_));
-  std::copy(received_.begin() + static_cast<std::ptrdiff_t>(given_),
-            received_.begin() + static_cast<std::ptrdiff_t>(received_count_), received_.begin());
-  received_count_ -= std::exchange(given_, 0);
 }
 
 bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
@@ -222,35 +166,75 @@ void EthdevPort::look_for_room() noexcept {
 }
 
 bool EthdevPort::prepare_sleep() noexcept {
-  if (full() || received_count_ != given_ || !from_control_.empty() || device_->interrupt_fd() < 0) return true;
-  if (!armed_) device_->arm_interrupt();
-  armed_ = true;
-  take_from_device();  // what came before it was armed does not interrupt
-  return received_count_ != given_;
-}
-
-void EthdevPort::woke() noexcept {
-  if (armed_) device_->disarm_interrupt();
-  armed_ = false;
+  if (full() || !from_control_.empty()) return true;
+  return receiver_.prepare_sleep();
 }
 
 void EthdevPort::attach(int epoll_fd) noexcept {
   epoll_fd_ = epoll_fd;
-  if (device_->interrupt_fd() < 0) return;
-  // Edge-triggered: each interrupt wakes, and nobody has to read it.
-  watch(epoll_fd_, EPOLL_CTL_ADD, device_->interrupt_fd(),
-        static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET));
+  watch_interrupt();
 }
 
 void EthdevPort::detach() noexcept {
-  if (device_->interrupt_fd() >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, device_->interrupt_fd(), 0);
+  if (receiver_.interrupt_fd() >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, receiver_.interrupt_fd(), 0);
   epoll_fd_ = -1;
+}
+
+void EthdevPort::watch_interrupt() noexcept {
+  if (epoll_fd_ < 0 || receiver_.interrupt_fd() < 0) return;
+  // Edge-triggered: each interrupt wakes, and nobody has to read it.
+  watch(epoll_fd_, EPOLL_CTL_ADD, receiver_.interrupt_fd(), ethdev_interrupt_events);
+}
+
+Result<std::unique_ptr<Port>> EthdevPort::open_queue(PortId id) {
+  const QueueAbility ability = device_->queue_ability();
+  const auto end = queues_.begin() + 1 + ability.queues;
+  const auto free = std::find(queues_.begin() + 1, end, nullptr);
+  if (free == end) {
+    return fail(ErrorCode::no_resource, fmt::format("nic {}: its {} queues are taken ({})", device_->address(),
+                                                    ability.queues, ability.reason));
+  }
+  auto queue = std::make_unique<EthdevQueue>(id, *device_, static_cast<std::uint16_t>(free - queues_.begin()));
+  *free = queue.get();
+  return queue;
+}
+
+void EthdevPort::close_queue(Port& queue) {
+  const auto closed = std::find(queues_.begin() + 1, queues_.end(), &queue);
+  if (closed == queues_.end()) return;
+  (*closed)->clear();
+  *closed = nullptr;
+}
+
+Result<void> EthdevPort::set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter) {
+  const auto found = std::find(queues_.begin() + 1, queues_.end(), &queue);
+  if (found == queues_.end()) return fail(ErrorCode::internal, "a queue that is none of this uplink's");
+  const unsigned starts = device_->starts();
+  auto done = device_->set_filter((*found)->number(), filter);
+  if (device_->starts() == starts) return done;
+  watch_interrupt();
+  for (EthdevQueue* const other : queues_) {
+    if (other != nullptr) other->watch_interrupt();
+  }
+  note_link();
+  tell_control();
+  return done;
+}
+
+void EthdevPort::note_link() noexcept {
+  if (!device_->tells_link()) return;
+  // The link may change between the question and the note: the interrupt thread's word must not be overwritten by an
+  // older one.
+  for (bool up = !device_->link().up; up != device_->link().up;) {
+    up = !up;
+    note_carrier(up);
+  }
 }
 
 std::optional<DeviceState> EthdevPort::device_state() const {
   const auto link = device_->link();
   return DeviceState{device_->driver(), device_->mac(),  device_->mtu(),
-                     link.up,           link.speed_mbps, device_->interrupt_fd() >= 0};
+                     link.up,           link.speed_mbps, receiver_.interrupt_fd() >= 0};
 }
 
 void EthdevPort::on_link_changed(bool up) noexcept {

@@ -36,6 +36,9 @@ class UplinkPort : public Port {
   [[nodiscard]] virtual Result<void> set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter);
   // Frames that its ring, or that of one of its queues, holds.
   [[nodiscard]] virtual std::size_t ring_frames() const noexcept { return 2048; }
+  // Of the switch on it, before it is asked for its queue_ability(): not every sorting takes frames of every size. Until it
+  // is told, it takes the largest to come. A change that takes the ability away finds no queue with a filter.
+  virtual void set_switch_mtu(std::uint16_t mtu) noexcept { static_cast<void>(mtu); }
 
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept final {
     if (!carrier_.load(std::memory_order_relaxed)) {

@@ -1,0 +1,127 @@
+#include "dataplane/dpdk/flow_rules.h"
+
+#include <rte_ethdev.h>
+#include <rte_flow.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace patchbay::dataplane::dpdk {
+namespace {
+
+// Where a driver has priorities, 0 is the first. Linux's classifier, behind net_tap, wants one for each kind of frame.
+constexpr std::uint32_t tagged_priority = 0;
+constexpr std::uint32_t untagged_priority = 1;
+constexpr std::uint32_t rest_priority = 2;
+
+constexpr std::uint16_t vid_bits = 0x0FFF;
+constexpr std::uint16_t tap_vid_max = 0xFF;
+
+// A rule in DPDK's words, which point at each other.
+struct Rule {
+  rte_flow_attr attributes = {};
+  rte_flow_item_eth address = {};
+  rte_flow_item_eth address_mask = {};
+  rte_flow_item_vlan tag = {};
+  rte_flow_item_vlan tag_mask = {};
+  rte_flow_action_queue queue = {};
+  std::array<rte_flow_item, 3> items = {};
+  std::array<rte_flow_action, 2> actions = {};
+
+  explicit Rule(std::uint16_t to) noexcept {
+    attributes.ingress = 1;
+    attributes.priority = untagged_priority;
+    queue.index = to;
+    items[0].type = RTE_FLOW_ITEM_TYPE_ETH;
+    items[0].spec = &address;
+    items[0].mask = &address_mask;
+    items[1].type = RTE_FLOW_ITEM_TYPE_END;
+    items[2].type = RTE_FLOW_ITEM_TYPE_END;
+    actions[0] = {RTE_FLOW_ACTION_TYPE_QUEUE, &queue};
+    actions[1] = {RTE_FLOW_ACTION_TYPE_END, nullptr};
+  }
+  Rule(const Rule&) = delete;
+  Rule& operator=(const Rule&) = delete;
+
+  void match_address(MacAddr mac) noexcept {
+    std::copy(mac.bytes().begin(), mac.bytes().end(), std::begin(address.dst.addr_bytes));
+    std::fill(std::begin(address_mask.dst.addr_bytes), std::end(address_mask.dst.addr_bytes), std::uint8_t{0xFF});
+  }
+  void match_tag(std::uint16_t vid, std::uint16_t mask) noexcept {
+    attributes.priority = tagged_priority;
+    tag.tci = rte_cpu_to_be_16(vid);
+    tag_mask.tci = rte_cpu_to_be_16(mask);
+    items[1].type = RTE_FLOW_ITEM_TYPE_VLAN;
+    items[1].spec = &tag;
+    items[1].mask = &tag_mask;
+  }
+  // 0, or a negative errno value and a sentence.
+  [[nodiscard]] int validate(std::uint16_t port, std::string& why) {
+    rte_flow_error error = {};
+    int result = rte_flow_validate(port, &attributes, items.data(), actions.data(), &error);
+    if (result != 0 && attributes.priority != 0) {  // many drivers have only one priority
+      const std::uint32_t wished = std::exchange(attributes.priority, 0);
+      rte_flow_error second = {};
+      if (wished != rest_priority) result = rte_flow_validate(port, &attributes, items.data(), actions.data(), &second);
+    }
+    if (result != 0) why = error.message != nullptr ? error.message : rte_strerror(-result);
+    return result;
+  }
+  [[nodiscard]] rte_flow* create(std::uint16_t port, std::string& why) {
+    if (validate(port, why) != 0) return nullptr;
+    rte_flow_error error = {};
+    rte_flow* const made = rte_flow_create(port, &attributes, items.data(), actions.data(), &error);
+    if (made == nullptr) why = error.message != nullptr ? error.message : rte_strerror(rte_errno);
+    return made;
+  }
+};
+
+}  // namespace
+
+FlowRules::FlowRules(std::uint16_t port, const std::string& driver) noexcept
+    : port_(port), is_tap_(driver == "net_tap") {}
+
+std::string FlowRules::start() {
+  // What rte_flow_validate() says is not the whole truth, creating is.
+  const QueueFilter sample{MacAddr::from_uint64(0x02'00'00'00'00'01), 2};
+  if (std::string why = set(1, sample); !why.empty())
+    return "it takes no rule that sends an address to a queue: " + why;
+  clear(1);
+  if (!send_rest_to_default_queue()) return "nothing says in which queue frames arrive that no rule names";
+  return {};
+}
+
+bool FlowRules::send_rest_to_default_queue() {
+  Rule rest(0);
+  rest.attributes.priority = rest_priority;
+  std::string why;
+  if (rest.create(port_, why) != nullptr) return true;  // it goes with the device
+  rte_eth_dev_info info = {};
+  if (rte_eth_dev_info_get(port_, &info) != 0) return false;
+  if (info.reta_size == 0) return info.flow_type_rss_offloads == 0;  // no hash at all
+  std::vector<rte_eth_rss_reta_entry64> table((info.reta_size + RTE_ETH_RETA_GROUP_SIZE - 1U) /
+                                              RTE_ETH_RETA_GROUP_SIZE);
+  for (auto& part : table) part.mask = ~std::uint64_t{0};
+  return rte_eth_dev_rss_reta_update(port_, table.data(), info.reta_size) == 0;
+}
+
+std::string FlowRules::set(std::uint16_t queue, const QueueFilter& filter) {
+  Rule rule(queue);
+  rule.match_address(filter.mac);
+  // net_tap of 22.11 reads the mask in the host's byte order, and of the id 8 bits. Beyond them, and without a VLAN, the
+  // address alone is named: the switch looks at the tag of what arrives in any case.
+  const bool names_tag = filter.vid != 0 && !(is_tap_ && filter.vid > tap_vid_max);
+  if (names_tag) rule.match_tag(filter.vid, is_tap_ ? std::uint16_t{0xFFFF} : vid_bits);
+  std::string why;
+  rules_[queue] = rule.create(port_, why);
+  return rules_[queue] != nullptr ? std::string() : why;
+}
+
+void FlowRules::clear(std::uint16_t queue) noexcept {
+  rte_flow_error error = {};
+  if (rules_[queue] != nullptr) static_cast<void>(rte_flow_destroy(port_, rules_[queue], &error));
+  rules_[queue] = nullptr;
+}
+
+}  // namespace patchbay::dataplane::dpdk
