@@ -90,8 +90,10 @@ class TeamBed(Host):
 
 
 @contextlib.contextmanager
-def team_bed(name):
+def team_bed(name, *arguments):
+    """`arguments`: of patchbayd."""
     with Lab.create(name) as lab:
+        lab.daemon.arguments += arguments
         lab.daemon.start()
         yield TeamBed(lab)
 
