@@ -51,7 +51,7 @@ class QueuesTest : public testing::Test {
     auto made = Dataplane::create(config);
     ASSERT_TRUE(made) << made.error().message;
     dataplane_ = std::move(*made);
-    uplink_ = *dataplane_->open_uplink("nic0", {model::UplinkDriver::packet, false, 1, false});
+    uplink_ = *dataplane_->open_uplink("nic0", {.driver = model::UplinkDriver::packet});
     for (int i = 0; i < 2; ++i) {
       const std::string name = "v" + std::to_string(i);
       auto port = dataplane_->open_host_port({name, mac(i)});
@@ -156,6 +156,31 @@ TEST_F(QueuesTest, come_and_go_and_move_under_traffic_while_each_flow_stays_in_o
     for (const std::uint64_t drops : dataplane_->counters(vnic.port).drops) dropped += drops;
   }
   EXPECT_EQ(got_[0] + got_[1] + dropped, 2 * sent);
+}
+
+TEST_F(QueuesTest, of_an_uplink_with_one_ring_counts_what_its_vnic_gets) {
+  dataplane_->publish({});
+  dataplane_->close_port(uplink_, false);
+  const auto opened =
+      dataplane_->open_uplink("nic0", {.driver = model::UplinkDriver::xdp, .native = false, .queues = 1});
+  if (!opened) GTEST_SKIP() << opened.error().message;
+  uplink_ = *opened;
+  ASSERT_EQ(dataplane_->queue_ability(uplink_).sorting, QueueSorting::software);
+  const PortId queue = open_queue(0);
+  for (std::uint64_t number = 1; number <= 20; ++number) {
+    send(0, number);
+    send(1, number);
+  }
+  for (const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+       got_[0] + got_[1] < 40 && std::chrono::steady_clock::now() < until;) {
+    hear(0);
+    hear(1);
+  }
+  EXPECT_EQ(got_[0] + got_[1], 40U);
+  EXPECT_EQ(dataplane_->counters(queue).ingress.frames, 20U);
+  EXPECT_EQ(dataplane_->counters(queue).ingress.bytes, 20U * 64) << "without the tag";
+  EXPECT_GE(dataplane_->counters(uplink_).ingress.frames, 40U);
+  close_queue(0);
 }
 
 TEST_F(QueuesTest, a_frame_in_the_wrong_queue_is_judged_as_any_other) {
