@@ -13,16 +13,24 @@
 //   rings              of each queue of the device: frames that the hardware has put there and nobody took
 //   sleep              sleeps as a worker does, until an interrupt of any queue or five seconds; whether one came
 //   mbufs              how many are in use
+//   send INTERFACE MAC VID NUMBER COUNT   frames with numbers from NUMBER on, by the kernel's interface; VID -1: untagged
 //   quit
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <rte_ethdev.h>
 #include <rte_mempool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -67,8 +75,11 @@ class Probe {
   json answer(const std::string& command, std::istringstream& words) {
     if (command == "ability") {
       const QueueAbility can = port_->queue_ability();
-      return {{"sorting", static_cast<int>(can.sorting)}, {"queues", can.queues}, {"vlan_only", can.vlan_only},
-              {"restarts", can.restarts}, {"reason", can.reason}};
+      return {{"sorting", static_cast<int>(can.sorting)},
+              {"queues", can.queues},
+              {"vlan_only", can.vlan_only},
+              {"restarts", can.restarts},
+              {"reason", can.reason}};
     }
     if (command == "mtu") {
       std::uint16_t mtu = 0;
@@ -86,6 +97,7 @@ class Probe {
     if (command == "sleep") return sleep();
     if (command == "mbufs") return mbufs();
     if (command == "carrier") return port_->device_state()->carrier;
+    if (command == "send") return send(words);
     int number = 0;
     words >> number;
     if (!queues_.contains(number)) return {{"error", "no such queue"}};
@@ -121,6 +133,36 @@ class Probe {
     return said(port_->set_queue_filter(*queues_[number], wanted));
   }
 
+  static json send(std::istringstream& words) {
+    std::string interface, mac;
+    int vid = 0;
+    std::uint32_t number = 0, count = 0;
+    words >> interface >> mac >> vid >> number >> count;
+    const auto target = MacAddr::parse(mac);
+    sockaddr_ll to = {};
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = static_cast<int>(if_nametoindex(interface.c_str()));
+    const UniqueFd raw(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+    if (!target || to.sll_ifindex == 0) return {{"error", "no such address or interface"}};
+    std::array<std::uint8_t, 64> frame{};
+    std::copy(target->bytes().begin(), target->bytes().end(), frame.begin());
+    frame[6] = 0x02;
+    std::uint8_t* at = frame.data() + addresses_size;
+    if (vid >= 0) {
+      store_be16(at, tpid_8021q);
+      store_be16(at + 2, static_cast<std::uint16_t>(vid));
+      at += vlan_tag_size;
+    }
+    store_be16(at, 0x88B5);
+    for (const std::uint32_t end = number + count; number < end; ++number) {
+      store_be32(at + 2, number);
+      if (sendto(raw.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to) < 0) {
+        return {{"error", std::strerror(errno)}};
+      }
+    }
+    return {};
+  }
+
   void take(Port& port, int number) {
     const std::size_t count = port.receive(burst_);
     for (std::size_t i = 0; i < count; ++i) note(burst_.frames[i], number);
@@ -145,7 +187,8 @@ class Probe {
     const std::string name = address_.substr(0, address_.find(','));
     if (rte_eth_dev_get_port_by_name(name.c_str(), &port) != 0 || rte_eth_dev_info_get(port, &info) != 0) return {};
     json counts = json::array();
-    for (std::uint16_t queue = 0; queue < info.nb_rx_queues; ++queue) counts.push_back(rte_eth_rx_queue_count(port, queue));
+    for (std::uint16_t queue = 0; queue < info.nb_rx_queues; ++queue)
+      counts.push_back(rte_eth_rx_queue_count(port, queue));
     return counts;
   }
 
@@ -161,8 +204,8 @@ class Probe {
 
   static json mbufs() {
     unsigned used = 0;
-    rte_mempool_walk([](rte_mempool* pool, void* sum) { *static_cast<unsigned*>(sum) += rte_mempool_in_use_count(pool); },
-                     &used);
+    rte_mempool_walk(
+        [](rte_mempool* pool, void* sum) { *static_cast<unsigned*>(sum) += rte_mempool_in_use_count(pool); }, &used);
     return used;
   }
 

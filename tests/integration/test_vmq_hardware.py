@@ -1,4 +1,5 @@
-"""Receive queues that a NIC sorts into, at the NIC itself: pools of an emulated Intel 82576 (VMDq).
+"""Receive queues that a NIC sorts into, at the NIC itself: pools of an emulated Intel 82576 (VMDq), and flow rules of DPDK's
+net_tap, which gives them to the classifier of the guest's kernel.
 
 Inside the appliance queue_probe.cpp plays workers and control; frames come from outside, each with a number of its own, so
 that a frame that is lost, comes in twice or in a wrong queue has a name.
@@ -10,6 +11,7 @@ import threading
 
 import pytest
 from conftest import lab_name
+from lab import image
 from lab.appliance import Appliance, Nic
 from lab.daemon import program
 from lab.lab import Lab
@@ -23,6 +25,7 @@ ANSWER_S = 40.0  # a guest under TCG that negotiates its link anew
 SENDER = "02:00:00:00:03:01"
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 POOLS = 7  # beside the default one
+TAP, TAP_QUEUES = "dtap0", 3
 UNTAGGED = None
 
 
@@ -47,13 +50,19 @@ class Probe:
 
     def ask(self, *words):
         """What the command answers; an error as {"error": sentence}."""
-        self._asked += 1
-        answer = f"{self._folder}/answer.{self._asked}"
-        line = " ".join([str(self._asked), *map(str, words)])
+        return self.ask_all([words])[-1]
+
+    def ask_all(self, commands):
+        """The answer to each."""
+        first = self._asked + 1
+        self._asked += len(commands)
+        lines = [" ".join([str(number), *map(str, words)]) for number, words in enumerate(commands, first)]
+        answers = " ".join(f"{self._folder}/answer.{number}" for number in range(first, self._asked + 1))
         _, text = self._inside.run(
-            f"echo {shlex.quote(line)} > {self._folder}/in; "
-            f"while [ ! -e {answer} ]; do kill -0 {self._pid} || exit 1; sleep 0.05; done; cat {answer}", limit_s=ANSWER_S)
-        return json.loads(text)
+            f"printf '%s\\n' {shlex.join(lines)} > {self._folder}/in; "
+            f"while [ ! -e {self._folder}/answer.{self._asked} ]; do kill -0 {self._pid} || exit 1; usleep 20000; done; "
+            f"cat {answers}; rm {answers}", limit_s=ANSWER_S)
+        return [json.loads(line) for line in text.splitlines()]
 
     def do(self, *words):
         answer = self.ask(*words)
@@ -77,16 +86,21 @@ class Wire:
 
     def send(self, mac, vid, queue, count=1):
         """`count` frames that have to arrive in `queue` (a number, or several of which one is right)."""
-        for _ in range(count):
-            self._number += 1
+        first = self._number + 1
+        self._number += count
+        for number in range(first, first + count):
+            self._sent[number] = (mac, -1 if vid is UNTAGGED else vid, queue if isinstance(queue, tuple) else (queue,))
+        self._put(mac, vid, first, count)
+
+    def _put(self, mac, vid, first, count):
+        for number in range(first, first + count):
             tag = Dot1Q(vlan=vid, type=0x88B5) if vid is not UNTAGGED else b""
             kind = {"type": 0x88B5} if vid is UNTAGGED else {}
-            self._raw.send(Ether(src=SENDER, dst=mac, **kind) / tag / self._number.to_bytes(4, "big") / bytes(46))
-            queues = queue if isinstance(queue, tuple) else (queue,)
-            self._sent[self._number] = (mac, -1 if vid is UNTAGGED else vid, queues)
+            self._raw.send(Ether(src=SENDER, dst=mac, **kind) / tag / number.to_bytes(4, "big") / bytes(46))
 
     def check(self):
-        """All that were sent are there, once, with their tag, and where they have to be. What was seen, as the probe says it."""
+        """All that were sent are there, once, with their tag, and where they have to be. What was seen, as the probe
+        says it."""
         seen = []
 
         def all_there():
@@ -106,6 +120,23 @@ class Wire:
             assert (mac, vid) == wanted[:2] and queue in wanted[2], (queue, mac, vid, wanted)
         self._sent.clear()
         return seen
+
+
+class TapWire(Wire):
+    """The kernel's end of a net_tap, inside. What is sent leaves with check()."""
+
+    def __init__(self, probe):
+        super().__init__(None, probe)
+        self._waiting = []
+
+    def _put(self, mac, vid, first, count):
+        self._waiting.append(("send", TAP, mac, -1 if vid is UNTAGGED else vid, first, count))
+
+    def check(self):
+        while self._waiting:
+            part, self._waiting = self._waiting[:40], self._waiting[40:]
+            assert not any(self._probe.ask_all(part)), "they left"
+        return super().check()
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +285,40 @@ def test_the_devices_own_address_stays_in_the_default_queue(appliance, probe):
     probe.do("mtu", 9000)
     refused = probe.ask("filter", queue, vnic(1), 101)
     assert "9000" in refused["error"], refused
+
+
+def test_flow_rules_sort_and_what_no_rule_names_is_in_the_default_queue(appliance):
+    appliance.load("tun", *image.MODULES_FLOWER)
+    probe = Probe(appliance, f"net_tap0,iface={TAP}")
+    try:
+        wire = TapWire(probe)
+        ability = probe.do("ability")
+        assert SORTINGS[ability["sorting"]] == "flow_rules" and ability["queues"] == TAP_QUEUES, ability
+        assert not ability["restarts"] and not ability["vlan_only"]
+        queues = [probe.do("open") for _ in range(TAP_QUEUES)]
+        vids = [101, UNTAGGED, 300]
+        for number, queue in enumerate(queues):
+            probe.do("filter", queue, vnic(number), vids[number] or 0)
+        for round_ in range(2):
+            for number, queue in enumerate(queues):
+                wire.send(vnic(number), vids[number], queue, 5)
+            # Many flows that no rule names, which the kernel's own hash would spread.
+            for number in range(TAP_QUEUES, 60):
+                wire.send(vnic(number), 101, 0)
+                wire.send(vnic(number), UNTAGGED, 0)
+            # net_tap's rules name no VLAN: a wrong one comes in with the address, and whoever receives judges it.
+            wire.send(vnic(0), 102, queues[0], 3)
+            wire.send(vnic(1), 7, queues[1], 3)
+            for vid in (UNTAGGED, 101, 7):
+                wire.send(BROADCAST, vid, 0, 3)
+                wire.send("33:33:00:00:00:01", vid, 0, 3)
+            assert len(wire.check()) == 5 * TAP_QUEUES + 2 * (60 - TAP_QUEUES) + 6 + 18, round_
+            for queue in queues[:2]:
+                probe.do("clear", queue)
+            wire.send(vnic(0), 101, 0, 5)
+            wire.send(vnic(1), UNTAGGED, 0, 5)
+            wire.check()
+            for number, queue in enumerate(queues[:2]):
+                probe.do("filter", queue, vnic(number), vids[number] or 0)
+    finally:
+        probe.end()

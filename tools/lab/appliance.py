@@ -26,8 +26,8 @@ from .proc import LabError, Process, run, wait_until
 READY_LIMIT_S = 90.0  # an IOMMU, huge pages and 60 MB of programs: under TCG on a busy machine
 ANSWER_LIMIT_S = 60.0
 PLUGINS = "dpdk/pmds-*"
-# DPDK's drivers, without the prefix "librte_": buses, memory, and the NIC models that QEMU has.
-DRIVERS = ("bus_pci", "bus_vdev", "mempool_ring", "net_e1000")
+# DPDK's drivers, without the prefix "librte_": buses, memory, the NIC models that QEMU has, and one that needs no NIC.
+DRIVERS = ("bus_pci", "bus_vdev", "mempool_ring", "net_e1000", "net_tap")
 # Loaded in this order; what a kernel has built in is skipped.
 VFIO_MODULES = ("irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci")
 DRIVER_MODULES = {"igb": ("i2c-core", "i2c-algo-bit", "pps_core", "ptp", "dca", "igb"),
@@ -260,7 +260,7 @@ def initramfs(files):
                 plugin = os.path.join(folder, f"librte_{driver}.so")
                 if os.path.exists(plugin):
                     inside[plugin] = plugin
-    modules = sorted({name for names in DRIVER_MODULES.values() for name in names} | {"tun", "veth"})
+    modules = sorted({name for names in DRIVER_MODULES.values() for name in names} | {"tun", "veth", *image.MODULES_FLOWER})
     return image.pack("appliance", {**inside, **files}, image.MODULES, modules)
 
 

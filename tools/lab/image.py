@@ -31,8 +31,10 @@ OWN_PROGRAMS = ("guest_agent", "guest_frames", "guest_numbers")  # built here, i
 # For guests that are hosts themselves (appliance.py): loaded there when they are asked for.
 MODULES_MORE = ["tun", "veth", "irqbypass", "vfio", "vfio_virqfd", "vfio_iommu_type1", "vfio-pci-core", "vfio-pci",
                 "pps_core", "ptp", "dca", "i2c-core", "i2c-algo-bit", "igb", "e1000e"]
+# What DPDK's net_tap gives its flow rules to.
+MODULES_FLOWER = ["sch_ingress", "sch_multiq", "cls_flower", "act_skbedit", "act_mirred", "act_gact"]
 MODULES_BONDING = ["tls", "bonding"]  # for a guest that is the other end of a team
-MODULES_KEPT = MODULES + MODULES_MORE + MODULES_BONDING
+MODULES_KEPT = MODULES + MODULES_MORE + MODULES_FLOWER + MODULES_BONDING
 
 
 def cache_dir():

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "dataplane/dpdk/vmdq_pools.h"
+
 namespace patchbay::dataplane::dpdk {
 namespace {
 
@@ -24,6 +26,8 @@ constexpr std::uint16_t room_usual = RTE_MBUF_DEFAULT_DATAROOM;
 constexpr unsigned mbufs = EthDevice::receive_descriptors + EthDevice::transmit_descriptors + 512;
 // The ring full, what a worker takes in one pass, and a burst of large frames.
 constexpr unsigned queue_mbufs = EthDevice::queue_descriptors + 512;
+
+static_assert(vmdq::pools <= EthDevice::queues_max);
 
 int on_link_event(std::uint16_t port, rte_eth_event_type, void* listener, void*) {
   rte_eth_link link = {};
@@ -116,7 +120,7 @@ bool EthDevice::try_flow_rules(std::uint16_t queues_of_device) {
     why_software_ = "it has one receive queue";
     return false;
   }
-  if (auto ok = run(std::min(queues_of_device, queues_max), false); !ok) {
+  if (auto ok = run(FlowRules::queues_for(driver_, queues_of_device), false); !ok) {
     why_software_ = "it does not run with several receive queues: " + ok.error().message;
   } else {
     rules_.emplace(port_, driver_);

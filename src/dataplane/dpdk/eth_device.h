@@ -29,7 +29,6 @@
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/flow_rules.h"
 #include "dataplane/dpdk/mbuf_pool.h"
-#include "dataplane/dpdk/vmdq_pools.h"
 
 struct rte_device;
 struct rte_eth_conf;
@@ -44,7 +43,7 @@ class EthDevice {
   static constexpr std::uint16_t transmit_descriptors = 1024;
   static constexpr std::uint16_t queue_descriptors = 512;
   static constexpr std::uint16_t default_queue = 0;
-  static constexpr std::uint16_t queues_max = 8;  // with the default one
+  static constexpr std::uint16_t queues_max = FlowRules::queues_max;
 
   class Listener {
    public:

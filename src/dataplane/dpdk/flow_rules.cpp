@@ -16,7 +16,9 @@ constexpr std::uint32_t untagged_priority = 1;
 constexpr std::uint32_t rest_priority = 2;
 
 constexpr std::uint16_t vid_bits = 0x0FFF;
-constexpr std::uint16_t tap_vid_max = 0xFF;
+// net_tap of 22.11 writes the descriptors of its queues, two each, into a message of 8 when it starts: more run over its end.
+constexpr std::uint16_t tap_queues_max = 4;
+constexpr const char* tap_driver = "net_tap";
 
 // A rule in DPDK's words, which point at each other.
 struct Rule {
@@ -48,10 +50,10 @@ struct Rule {
     std::copy(mac.bytes().begin(), mac.bytes().end(), std::begin(address.dst.addr_bytes));
     std::fill(std::begin(address_mask.dst.addr_bytes), std::end(address_mask.dst.addr_bytes), std::uint8_t{0xFF});
   }
-  void match_tag(std::uint16_t vid, std::uint16_t mask) noexcept {
+  void match_tag(std::uint16_t vid) noexcept {
     attributes.priority = tagged_priority;
     tag.tci = rte_cpu_to_be_16(vid);
-    tag_mask.tci = rte_cpu_to_be_16(mask);
+    tag_mask.tci = rte_cpu_to_be_16(vid_bits);
     items[1].type = RTE_FLOW_ITEM_TYPE_VLAN;
     items[1].spec = &tag;
     items[1].mask = &tag_mask;
@@ -80,7 +82,11 @@ struct Rule {
 }  // namespace
 
 FlowRules::FlowRules(std::uint16_t port, const std::string& driver) noexcept
-    : port_(port), is_tap_(driver == "net_tap") {}
+    : port_(port), is_tap_(driver == tap_driver) {}
+
+std::uint16_t FlowRules::queues_for(const std::string& driver, std::uint16_t most) noexcept {
+  return std::min(most, driver == tap_driver ? tap_queues_max : queues_max);
+}
 
 std::string FlowRules::start() {
   // What rte_flow_validate() says is not the whole truth, creating is.
@@ -109,10 +115,9 @@ bool FlowRules::send_rest_to_default_queue() {
 std::string FlowRules::set(std::uint16_t queue, const QueueFilter& filter) {
   Rule rule(queue);
   rule.match_address(filter.mac);
-  // net_tap of 22.11 reads the mask in the host's byte order, and of the id 8 bits. Beyond them, and without a VLAN, the
-  // address alone is named: the switch looks at the tag of what arrives in any case.
-  const bool names_tag = filter.vid != 0 && !(is_tap_ && filter.vid > tap_vid_max);
-  if (names_tag) rule.match_tag(filter.vid, is_tap_ ? std::uint16_t{0xFFFF} : vid_bits);
+  // Without a VLAN the address alone is named, for no rule says "untagged": the switch looks at the tag of what arrives in
+  // any case. net_tap of 22.11 takes a rule with a VLAN, and asks the kernel for one that matches no frame.
+  if (filter.vid != 0 && !is_tap_) rule.match_tag(filter.vid);
   std::string why;
   rules_[queue] = rule.create(port_, why);
   return rules_[queue] != nullptr ? std::string() : why;

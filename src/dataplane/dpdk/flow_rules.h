@@ -19,7 +19,10 @@ namespace patchbay::dataplane::dpdk {
 
 class FlowRules {
  public:
-  static constexpr std::uint16_t queues_max = 16;
+  static constexpr std::uint16_t queues_max = 8;  // the default one included
+
+  // How many receive queues a device runs with that could have `most` of them.
+  [[nodiscard]] static std::uint16_t queues_for(const std::string& driver, std::uint16_t most) noexcept;
 
   // Of a device that runs with several receive queues and without a hash of their own.
   FlowRules(std::uint16_t port, const std::string& driver) noexcept;
