@@ -304,6 +304,10 @@ Result<void> check_vnic(const Host& host, const PolicyIndex& policies, const Tak
     return fail(ErrorCode::invalid, fmt::format("vnic {}: mac_limit {} is out of range: 1 to {} addresses",
                                                 checked.name, checked.mac_limit, mac_limit_max));
   }
+  if (checked.vmq_weight > vmq_weight_max) {
+    return fail(ErrorCode::invalid, fmt::format("vnic {}: vmq_weight {} is out of range: 0 (never a queue) to {}",
+                                                checked.name, checked.vmq_weight, vmq_weight_max));
+  }
   if (auto ok = check_queues(checked); !ok) return ok;
   if (auto ok = check_buffer(checked); !ok) return ok;
   if (auto ok = check_labels_of(policies, checked); !ok) return ok;
@@ -487,6 +491,7 @@ Result<Host> set_vnic(Host host, const Vnic& changed) {
   next.worker = changed.worker;
   next.buffer = changed.buffer;
   next.labels = changed.labels;
+  next.vmq_weight = changed.vmq_weight;
   if (auto ok = check_vnic(host, PolicyIndex(host.policies), taken_by_others(host, next.name), next); !ok)
     return fail(ok.error());
   host.vnics.at(changed.name) = std::move(next);

@@ -22,6 +22,8 @@ inline constexpr std::uint32_t mac_limit_max = 65536;
 inline constexpr std::uint32_t mac_limit_default = 1024;
 inline constexpr std::uint16_t queues_max = 8;
 inline constexpr unsigned worker_id_max = 255;
+inline constexpr std::uint32_t vmq_weight_max = 100;
+inline constexpr std::uint32_t vmq_weight_default = 100;
 
 // The alias of the network interfaces that host vnics are begins so; by this they are known as ours.
 inline constexpr const char* host_vnic_alias = "patchbay host vnic";
@@ -43,6 +45,9 @@ struct Vnic {
   std::optional<unsigned> worker = {};          // id of the worker that is to move its frames; nothing: any
   BufferSettings buffer = {};                   // guest; of a host vnic nothing is set
   std::set<std::string> labels = {};            // KEY or KEY=VALUE, by which policies find it: see policy.h
+
+  // Of a switch with an uplink: who gets a free receive queue of it first; 0: never one. At most vmq_weight_max.
+  std::uint32_t vmq_weight = vmq_weight_default;
 
   friend bool operator==(const Vnic&, const Vnic&) = default;
 };

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,17 +88,29 @@ class FakeDataplane final : public dataplane::Dataplane {
     for (const auto& member : teams.at(team).members) nics.push_back(names_.at(member.port));
     return nics;
   }
-  dataplane::QueueAbility ability{dataplane::QueueSorting::kernel, 8, false, false, ""};
-  [[nodiscard]] dataplane::QueueAbility queue_ability(PortId) const override { return ability; }
+  // What uplinks sort by; `abilities`, by name, comes first. None has a queue unless a test says so.
+  dataplane::QueueAbility ability{dataplane::QueueSorting::kernel, 0, false, false, "the fake has none"};
+  std::map<std::string, dataplane::QueueAbility> abilities;
+  [[nodiscard]] dataplane::QueueAbility queue_ability(PortId uplink) const override {
+    const auto found = abilities.find(names_.at(uplink));
+    return found == abilities.end() ? ability : found->second;
+  }
   // "open_queue eth1#1", "filter eth1#1 02:00:00:00:00:01/101", "no_filter eth1#1"
   Result<PortId> open_queue(PortId uplink) override {
-    const std::string name = fmt::format("{}#{}", names_.at(uplink), ++queues_opened_);
-    return open("open_queue " + name, name);
+    const std::string name = fmt::format("{}#{}", names_.at(uplink), ++queues_opened_[names_.at(uplink)]);
+    auto port = open("open_queue " + name, name);
+    if (port) queues_[*port].uplink = uplink;
+    return port;
   }
   Result<void> set_queue_filter(PortId queue, const dataplane::QueueFilter& filter) override {
-    return record(fmt::format("filter {} {}/{}", names_.at(queue), filter.mac.to_string(), filter.vid));
+    auto ok = record(fmt::format("filter {} {}/{}", names_.at(queue), filter.mac.to_string(), filter.vid));
+    if (ok) queues_.at(queue).filter = filter;
+    return ok;
   }
-  void clear_queue_filter(PortId queue) override { calls.push_back("no_filter " + names_.at(queue)); }
+  void clear_queue_filter(PortId queue) override {
+    calls.push_back("no_filter " + names_.at(queue));
+    queues_.at(queue).filter.reset();
+  }
   Result<void> set_host_port_mtu(PortId port, std::uint16_t mtu) override {
     return record(fmt::format("set_mtu {} {}", names_.at(port), mtu));
   }
@@ -105,6 +119,13 @@ class FakeDataplane final : public dataplane::Dataplane {
   }
   void close_port(PortId port, bool remove_interface) override {
     calls.push_back(fmt::format("close {}{}", names_.at(port), remove_interface ? " remove" : ""));
+    for (const auto& [id, queue] : queues_) {
+      if (queue.uplink == port) calls.push_back("DEFECT: it has the queue " + names_.at(id));
+    }
+    if (const auto queue = queues_.find(port); queue != queues_.end()) {
+      if (queue->second.filter) calls.push_back("DEFECT: it has a filter");
+      queues_.erase(queue);
+    }
     if (is_in_layout(port)) calls.push_back("DEFECT: the layout still has " + names_.at(port));
     if (const auto team = team_with(port); !team.empty()) {
       calls.push_back("DEFECT: " + team + " still has " + names_.at(port));
@@ -145,7 +166,7 @@ class FakeDataplane final : public dataplane::Dataplane {
   void release_buffers() override { use.to_release = false; }
 
   std::map<std::string, std::uint64_t> more_frames;  // by name: that came in beyond the number of the port
-  // "publish sw1[eth1 1500: vm1/101 vm2/-]"
+  // "publish [eth1 1500: vm1/101+eth1#1 vm2/-]"
   void publish(const dataplane::Layout& published) override {
     layout = published;
     std::string line = "publish";
@@ -156,6 +177,10 @@ class FakeDataplane final : public dataplane::Dataplane {
       line += fmt::format(" [{} {}:", on.uplink ? names_.at(*on.uplink) : "-", on.mtu);
       for (const auto& vnic : on.vnics) {
         line += fmt::format(" {}/{}", names_.at(vnic.port), vlan_text(vnic.vlan));
+        for (const PortId queue : vnic.queues) {
+          line += "+" + names_.at(queue);
+          if (!queues_.at(queue).filter) calls.push_back("DEFECT: no filter for " + names_.at(queue));
+        }
       }
       if (!on.gro) line += " gro off";
       line += "]";
@@ -181,6 +206,8 @@ class FakeDataplane final : public dataplane::Dataplane {
     for (const auto& on : layout.switches) {
       for (const auto& vnic : on.vnics) {
         if (vnic.port == port) return vnic.worker.value_or(0);
+        if (std::find(vnic.queues.begin(), vnic.queues.end(), port) != vnic.queues.end())
+          return vnic.worker.value_or(0);
       }
     }
     return std::nullopt;
@@ -221,6 +248,7 @@ class FakeDataplane final : public dataplane::Dataplane {
       if (on.uplink == port) return true;
       for (const auto& vnic : on.vnics) {
         if (vnic.port == port) return true;
+        if (std::find(vnic.queues.begin(), vnic.queues.end(), port) != vnic.queues.end()) return true;
       }
     }
     return false;
@@ -238,7 +266,12 @@ class FakeDataplane final : public dataplane::Dataplane {
   std::map<PortId, std::string> names_;  // of open ports
   std::uint32_t last_port_ = 0;
   unsigned teams_opened_ = 0;
-  unsigned queues_opened_ = 0;
+  struct Queue {
+    PortId uplink{};
+    std::optional<dataplane::QueueFilter> filter = {};
+  };
+  std::map<PortId, Queue> queues_;
+  std::map<std::string, unsigned> queues_opened_;  // by uplink
 };
 
 }  // namespace patchbay::test

@@ -231,6 +231,8 @@ INSTANTIATE_TEST_SUITE_P(
          "line 13: vnics.web2.buffer: buffer auto:512K: auto grows from 1M"},
         {"buffer_age", with("web2:\n", "web2:\n    buffer_max_age_ms: 1s\n"), 400,
          "line 13: vnics.web2.buffer_max_age_ms: \"1s\" is not a whole number"},
+        {"vmq_weight", with("web2:\n", "web2:\n    vmq_weight: 101\n"), 400,
+         "line 13: vnics.web2.vmq_weight: 101 is out of range"},
         {"trust_priority", with("web2:\n", "web2:\n    trust_priority: 1\n"), 400,
          "line 13: vnics.web2.trust_priority: 1 is neither true nor false"},
         {"share_of_private", with("mtu: 9000", "share_with_host: host0"), 400,
@@ -426,6 +428,7 @@ TEST(Specs, writer_writes_the_fields_of_openapi_yaml_and_the_reader_gives_the_ob
       vnic.worker = 1;
       vnic.buffer = {model::Buffer{4 << 20, true}, 250};
       vnic.labels = {"storage", "tier=gold"};
+      vnic.vmq_weight = 40;
       EXPECT_EQ(keys(reconcile::settable(vnic)), described("VnicCreate")) << "an object with every field set";
       Fields of_vnic = Fields::of(nlohmann::json::parse(reconcile::settable(vnic).dump()));
       EXPECT_EQ(reconcile::vnic_of(read_vnic(of_vnic, "web")), vnic);

@@ -100,6 +100,7 @@ class FakeService : public reconcile::Service {
     if (change.worker) changed.worker = *change.worker;
     changed.buffer = reconcile::changed(changed.buffer, change.buffer);
     if (change.labels) changed.labels = *change.labels;
+    if (change.vmq_weight) changed.vmq_weight = *change.vmq_weight;
     return keep(model::set_vnic(host, changed));
   }
   Result<void> delete_vnic(const std::string& name) override { return keep(model::remove_vnic(host, name)); }
@@ -116,6 +117,7 @@ class FakeService : public reconcile::Service {
     view.state = "up";
     view.counters = counters(100);
     if (vnic.mac_spoofing) view.learning = {.count = 3, .limit = vnic.mac_limit, .refused = 4};
+    if (!on.uplink.empty()) view.vmq = reconcile::VnicVmqView{{web_queue()}, "eth2: not open"};
     if (!vnic.mac_spoofing) view.refused_source = {MacAddr::from_uint64(0x02BF0A000001), "", "way out"};
     if (vnic.kind == model::VnicKind::guest) {
       view.vhost_socket = vnic.connect.empty() ? "/run/patchbay/vhost/" + name + ".sock" : vnic.connect;
@@ -226,6 +228,16 @@ class FakeService : public reconcile::Service {
     if (const model::Team* team = model::team_of(host, view.nic.name); team != nullptr) view.team = team->name;
     return {view};
   }
+  Result<reconcile::VmqView> show_vmq(const std::string& uplink) const override {
+    if (!uplink.empty() && uplink != nic_.nic.name)
+      return fail(ErrorCode::not_found, "nic " + uplink + " carries no switch");
+    reconcile::VmqView view;
+    view.nics = {{nic_.nic.name, "", "", "lan", "kernel", "why", 7, 1, false, false}};
+    view.queues = {{nic_.nic.name, 0, "", std::nullopt, std::nullopt, "running", 0, {30, 40}, 3, "kernel"},
+                   web_queue()};
+    view.without_queue = {{"db", "lan", nic_.nic.name, "vmq_weight is 0"}};
+    return view;
+  }
   std::vector<dataplane::WorkerStats> list_workers() const override {
     if (throws) throw std::runtime_error("no worker answers");
     return {{.id = 0, .cpu = 1, .busy_cycles = 10, .idle_cycles = 20, .frames = 30, .sleeps = 40, .ports = 2}};
@@ -280,6 +292,9 @@ class FakeService : public reconcile::Service {
   }
   [[nodiscard]] model::Vnic shared(const std::string& switch_name, const std::string& vnic) const {
     return {vnic, switch_name, model::VnicKind::host, nic_.nic.mac, model::MacOrigin::static_, model::Untagged{}, ""};
+  }
+  [[nodiscard]] reconcile::VmqQueueView web_queue() const {
+    return {nic_.nic.name, 1, "web", MacAddr::from_uint64(0x020000000001), 101, "running", 2, {50, 60}, 4, "kernel"};
   }
   static team::LacpStatus lacp() {
     const MacAddr us = MacAddr::from_uint64(0x020000000001);

@@ -47,6 +47,9 @@ using Handler = Response (*)(reconcile::Service&, const Request&);
 [[nodiscard]] Response list_nics(reconcile::Service& service, const Request& request);
 [[nodiscard]] Response show_nic(reconcile::Service& service, const Request& request);
 
+// vmq.cpp
+[[nodiscard]] Response show_vmq(reconcile::Service& service, const Request& request);
+
 // workers.cpp
 [[nodiscard]] Response list_workers(reconcile::Service& service, const Request& request);
 

@@ -312,6 +312,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"queues_9", "POST", "/v1/vnics", vnic(R"("queues":9)"), 400, "queues: 9 is out of range; give a whole"},
         {"queues_text", "POST", "/v1/vnics", vnic(R"("queues":"2")"), 400, "queues: \"2\" is not a whole number"},
         {"queues_of_host", "POST", "/v1/vnics", vnic(R"("kind":"host","queues":2)"), 400, "a host vnic has one queue"},
+        {"vmq_weight_101", "POST", "/v1/vnics", vnic(R"("vmq_weight":101)"), 400, "vmq_weight: 101 is out of range"},
+        {"vmq_weight_negative", "POST", "/v1/vnics", vnic(R"("vmq_weight":-1)"), 400, "vmq_weight: -1 is out of range"},
         {"worker_256", "POST", "/v1/vnics", vnic(R"("worker":256)"), 400, "worker: 256 is out of range"},
         {"worker_negative", "POST", "/v1/vnics", vnic(R"("worker":-1)"), 400, "worker: -1 is out of range"},
         {"worker_word", "POST", "/v1/vnics", vnic(R"("worker":"any")"), 400, "neither a whole number nor auto"},

@@ -31,6 +31,7 @@ constexpr Route table[] = {
     {"GET", "/v1/teams/{name}", show_team},
     {"PATCH", "/v1/teams/{name}", set_team},
     {"DELETE", "/v1/teams/{name}", delete_team},
+    {"GET", "/v1/vmq", show_vmq, true},
     {"GET", "/v1/vnics", list_vnics},
     {"POST", "/v1/vnics", create_vnic},
     {"GET", "/v1/vnics/{name}", show_vnic},

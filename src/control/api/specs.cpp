@@ -68,6 +68,12 @@ std::optional<std::uint16_t> read_queues(Fields& fields) {
   return static_cast<std::uint16_t>(*given);
 }
 
+std::optional<std::uint32_t> read_vmq_weight(Fields& fields) {
+  const auto given = fields.integer("vmq_weight", 0, model::vmq_weight_max);
+  if (!given) return std::nullopt;
+  return static_cast<std::uint32_t>(*given);
+}
+
 std::optional<std::optional<unsigned>> read_worker(Fields& fields) {
   const auto given = fields.integer_or_auto("worker", 0, model::worker_id_max);
   if (!given) return std::nullopt;
@@ -135,6 +141,7 @@ reconcile::VnicSpec read_vnic(Fields& fields, const std::string& name) {
   spec.worker = read_worker(fields).value_or(std::nullopt);
   spec.buffer = reconcile::changed(model::BufferSettings(), read_buffer(fields));
   spec.labels = read_labels(fields).value_or(std::set<std::string>());
+  spec.vmq_weight = read_vmq_weight(fields).value_or(model::vmq_weight_default);
   return spec;
 }
 

@@ -28,6 +28,7 @@ namespace patchbay::api {
 [[nodiscard]] std::optional<model::UplinkDriver> read_driver(Fields& fields);
 [[nodiscard]] std::optional<std::uint32_t> read_mac_limit(Fields& fields);
 [[nodiscard]] std::optional<std::uint16_t> read_queues(Fields& fields);
+[[nodiscard]] std::optional<std::uint32_t> read_vmq_weight(Fields& fields);
 // Inner nothing: any.
 [[nodiscard]] std::optional<std::optional<unsigned>> read_worker(Fields& fields);
 [[nodiscard]] reconcile::BufferChange read_buffer(Fields& fields);

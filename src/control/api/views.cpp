@@ -149,6 +149,44 @@ Json buffer_settings(const model::BufferSettings& buffer) {
           {"buffer_max_age_ms", value_or_null(buffer.max_age_ms)}};
 }
 
+Json queue(const reconcile::VmqQueueView& view) {
+  return {{"nic", view.nic},
+          {"queue", view.queue},
+          {"vnic", text_or_null(view.vnic)},
+          {"mac", view.mac ? Json(view.mac->to_string()) : Json(nullptr)},
+          {"vlan", value_or_null(view.vlan)},
+          {"state", view.state},
+          {"worker", value_or_null(view.worker)},
+          {"frames", view.traffic.frames},
+          {"bytes", view.traffic.bytes},
+          {"drops", view.drops},
+          {"sorting", view.sorting}};
+}
+
+Json queues(const std::vector<reconcile::VmqQueueView>& views) {
+  Json all = Json::array();
+  for (const auto& view : views) all.push_back(queue(view));
+  return all;
+}
+
+Json vmq(const std::optional<reconcile::VnicVmqView>& view) {
+  if (!view) return nullptr;
+  return {{"queues", queues(view->queues)}, {"reason", text_or_null(view->reason)}};
+}
+
+Json vmq_nic(const reconcile::VmqNicView& view) {
+  return {{"nic", view.nic},
+          {"team", text_or_null(view.team)},
+          {"queue_model", text_or_null(view.queue_model)},
+          {"switch", view.switch_name},
+          {"sorting", text_or_null(view.sorting)},
+          {"sorting_reason", view.sorting_reason},
+          {"queues_max", view.queues_max},
+          {"queues_used", view.queues_used},
+          {"vlan_only", view.vlan_only},
+          {"restarts", view.restarts}};
+}
+
 Json pci(const std::optional<model::PciDevice>& device) {
   if (!device) return nullptr;
   return {{"address", device->address},
@@ -241,6 +279,8 @@ Json to_json(const reconcile::VnicView& view) {
       {"queues_used", guest ? Json(view.queues_used) : Json(nullptr)},
       {"worker", vnic.worker ? Json(*vnic.worker) : Json("auto")},
       {"on_worker", value_or_null(view.worker)},
+      {"vmq_weight", vnic.vmq_weight},
+      {"vmq", vmq(view.vmq)},
       {"learned", {{"count", view.learning.count}, {"limit", view.learning.limit}, {"refused", view.learning.refused}}},
       {"refused_source", refused_source(view.refused_source)},
       {"state", view.state},
@@ -250,6 +290,17 @@ Json to_json(const reconcile::VnicView& view) {
       {"mtu", view.mtu},
       {"buffer", buffer(view)},
       {"counters", counters(view.counters, "from_guest", "to_guest")}};
+}
+
+Json to_json(const reconcile::VmqView& view) {
+  Json nics = Json::array();
+  for (const auto& nic : view.nics) nics.push_back(vmq_nic(nic));
+  Json without = Json::array();
+  for (const auto& vnic : view.without_queue) {
+    without.push_back(
+        {{"vnic", vnic.vnic}, {"switch", vnic.switch_name}, {"uplink", vnic.uplink}, {"reason", vnic.reason}});
+  }
+  return {{"nics", std::move(nics)}, {"queues", queues(view.queues)}, {"without_queue", std::move(without)}};
 }
 
 Json to_json(const reconcile::PolicyView& view) {

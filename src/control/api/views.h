@@ -13,6 +13,7 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] Json to_json(const reconcile::SwitchView& view);
 [[nodiscard]] Json to_json(const reconcile::TeamView& view);
 [[nodiscard]] Json to_json(const reconcile::VnicView& view);
+[[nodiscard]] Json to_json(const reconcile::VmqView& view);
 [[nodiscard]] Json to_json(const reconcile::PolicyView& view);
 [[nodiscard]] Json to_json(const reconcile::SettingsView& view);
 [[nodiscard]] Json to_json(const dataplane::WorkerStats& stats);

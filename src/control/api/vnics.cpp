@@ -37,6 +37,7 @@ Response set_vnic(reconcile::Service& service, const Request& request) {
   change.worker = read_worker(fields);
   change.buffer = read_buffer(fields);
   change.labels = read_labels(fields);
+  change.vmq_weight = read_vmq_weight(fields);
   if (const auto read = fields.finish(); !read) return error_response(read.error());
   if (const auto set = service.set_vnic(request.name(), change); !set) return error_response(set.error());
   return view_response(200, service.show_vnic(request.name()));

@@ -24,6 +24,7 @@ void Executor::run(const std::vector<Step>& steps) {
     spdlog::debug("{}", describe(each));
     std::visit([this](const auto& what) { step(what); }, each);
   }
+  if (queues_unsettled_) settle_queues();
 }
 
 void Executor::forget_failures_except(const Wanted& wanted) {
@@ -85,6 +86,20 @@ void Executor::forget_counters_except(const Wanted& wanted) {
 
 void Executor::step(const Publish& publish) {
   actual_.published = only_open(publish.layout, actual_);  // some of what was to be opened may have failed
+  for (const PlannedSwitch& planned : actual_.published) {
+    for (const PlannedVnic& vnic : planned.vnics) {
+      const auto guest = guests_.find(vnic.name);
+      if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic);
+    }
+  }
+  const bool any_go = queues_.want(queue_demands());
+  publish_layout();
+  if (any_go) queues_.close_freed();
+  queues_unsettled_ = true;  // new ones come when the steps are done
+  tell_addresses();
+}
+
+void Executor::publish_layout() {
   dataplane::Layout layout;
   for (const PlannedSwitch& planned : actual_.published) {
     dataplane::SwitchLayout on;
@@ -94,14 +109,12 @@ void Executor::step(const Publish& publish) {
     on.gro = planned.gro;
     for (const PlannedVnic& vnic : planned.vnics) {
       const auto guest = guests_.find(vnic.name);
-      if (guest != guests_.end()) tell(guest->second, planned.mtu, vnic);
       on.vnics.push_back({guest != guests_.end() ? guest->second.port : hosts_.at(vnic.name), vnic.mac, vnic.vlan,
-                          vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority, vnic.worker});
+                          vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority, vnic.worker, queues_.of(vnic.name)});
     }
     layout.switches.push_back(std::move(on));
   }
   dataplane_.publish(layout);
-  tell_addresses();
 }
 
 void Executor::tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic) {
@@ -152,6 +165,7 @@ void Executor::step(const SetCarrier& set) {
 }
 
 void Executor::step(const CloseUplink& close) {
+  take_queues_from(uplinks_.at(close.nic));
   close_port({ObjectKind::uplink, close.nic}, uplinks_.at(close.nic), false);
   uplinks_.erase(close.nic);
   actual_.uplinks.erase(close.nic);

@@ -18,6 +18,7 @@
 #include "control/reconcile/plan.h"
 #include "control/team/team.h"
 #include "control/vhost_user/endpoint.h"
+#include "control/vmq/queues.h"
 #include "dataplane/dataplane.h"
 
 namespace patchbay::reconcile {
@@ -41,7 +42,8 @@ class Executor {
         sharing_(sharing),
         offloads_(offloads),
         make_endpoint_(std::move(make_endpoint)),
-        socket_group_(socket_group) {
+        socket_group_(socket_group),
+        queues_(dataplane) {
     actual_.buffer_limit_bytes = dataplane.buffer_use().limit_bytes;
   }
   Executor(const Executor&) = delete;
@@ -88,6 +90,18 @@ class Executor {
   [[nodiscard]] std::optional<unsigned> worker_of(const Object& object) const;
   // Nothing if the team carries no switch.
   [[nodiscard]] std::optional<team::Status> team_status(const std::string& team) const;
+  // Queues that vnics have, by NIC and number.
+  [[nodiscard]] std::vector<vmq::QueueStatus> queues() const { return queues_.status(); }
+  [[nodiscard]] const vmq::Queues& vmq() const noexcept { return queues_; }
+  // What sorts at an uplink; nothing if it is not open.
+  [[nodiscard]] std::optional<dataplane::QueueAbility> queue_ability(const std::string& nic) const;
+  // Of an open uplink the default queue, of a queue itself: what came in, and how much of it was dropped.
+  [[nodiscard]] vmq::QueueCount counted_by_default_queue(const std::string& nic) const;
+  [[nodiscard]] vmq::QueueCount counted_by(const vmq::QueueStatus& queue) const;
+  // The worker that takes its frames; nothing: none does.
+  [[nodiscard]] std::optional<unsigned> worker_of(const vmq::QueueStatus& queue) const;
+  // The same of an uplink, or the member of a team.
+  [[nodiscard]] std::optional<unsigned> worker_of_uplink(const std::string& nic) const;
   // Nothing if the endpoint is not open.
   [[nodiscard]] std::optional<vhost_user::EndpointStatus> endpoint_status(const std::string& vnic) const;
 
@@ -126,6 +140,14 @@ class Executor {
   void step(const CloseTeam& close);
   void step(const SetBufferLimit& set);
 
+  // The layout in actual_.published, with the queues that there are.
+  void publish_layout();
+  // Gives back and opens queues as the published layout needs them.
+  void settle_queues();
+  void settle_queues_later();
+  // Before the uplink is closed, or leaves its team.
+  void take_queues_from(PortId uplink);
+  [[nodiscard]] std::vector<vmq::WantedUplink> queue_demands() const;
   void tell(Guest& guest, std::uint16_t mtu, const PlannedVnic& vnic);
   void keep_offloads(const std::string& nic, bool gro);
   // Opens `nic` by `plan`, its offloads put as that needs them.
@@ -147,6 +169,10 @@ class Executor {
   const EndpointFactory make_endpoint_;
   const std::optional<unsigned> socket_group_;
   Actual actual_;
+  vmq::Queues queues_;
+  bool queues_unsettled_ = false;  // something changed that they depend on
+  bool settle_posted_ = false;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what waits in the loop
   std::map<std::string, PortId> uplinks_;
   std::map<std::string, OpenedTeam> teams_;
   std::map<std::string, Guest> guests_;

@@ -5,7 +5,9 @@
 namespace patchbay::reconcile {
 
 void Executor::step(const OpenTeam& open) {
-  teams_[open.team].team = std::make_unique<team::Team>(loop_, dataplane_, open.team);
+  auto& opened = teams_[open.team].team;
+  opened = std::make_unique<team::Team>(loop_, dataplane_, open.team);
+  opened->on_moved([this] { settle_queues_later(); });
   actual_.teams[open.team] = {};
 }
 
@@ -29,7 +31,12 @@ void Executor::step(const SetTeam& set) {
   }
   const ActualTeam& actual = actual_.teams[set.team];
   if (actual.settings == set.settings && actual.members == planned) return;  // who failed to open, failed once more
+  for (const auto& [nic, member] : opened.members) {
+    const auto still = now.find(nic);
+    if (still == now.end() || still->second.member.port != member.member.port) take_queues_from(member.member.port);
+  }
   opened.team->set(set.settings, std::move(members));
+  queues_unsettled_ = true;
   for (const auto& [nic, member] : opened.members) {  // not earlier: a frame may have come until now
     const auto still = now.find(nic);
     if (still == now.end() || still->second.member.port != member.member.port) {

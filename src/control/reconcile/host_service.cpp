@@ -210,6 +210,7 @@ Result<void> HostService::set_vnic(const std::string& name, const VnicChange& ch
   if (change.worker) changed.worker = *change.worker;
   changed.buffer = reconcile::changed(changed.buffer, change.buffer);
   if (change.labels) changed.labels = *change.labels;
+  if (change.vmq_weight) changed.vmq_weight = *change.vmq_weight;
   if (change.mac) {
     changed.mac = *change.mac;
     changed.mac_origin = model::MacOrigin::static_;

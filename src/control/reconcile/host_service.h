@@ -81,6 +81,7 @@ class HostService final : public Service {
 
   [[nodiscard]] Result<NicView> show_nic(const std::string& name) const override;
   [[nodiscard]] std::vector<NicView> list_nics() const override;
+  [[nodiscard]] Result<VmqView> show_vmq(const std::string& uplink) const override;
   [[nodiscard]] std::vector<dataplane::WorkerStats> list_workers() const override;
 
   [[nodiscard]] tl::expected<std::vector<ObjectChange>, ApplyRefusal> apply(const HostSpec& spec,
@@ -150,10 +151,16 @@ class HostService final : public Service {
   [[nodiscard]] std::string why_down(const std::string& nic) const;
   [[nodiscard]] TeamView view_of(const model::Team& team) const;
   [[nodiscard]] TeamMemberView view_of_member(const std::string& nic, const std::optional<team::Status>& status) const;
-  [[nodiscard]] VnicView view_of(const model::Vnic& vnic, const model::PolicyIndex& policies) const;
+  [[nodiscard]] VnicView view_of(const model::Vnic& vnic, const model::PolicyIndex& policies,
+                                 const std::vector<vmq::QueueStatus>& queues) const;
   void view_guest_state(VnicView& view) const;
   void view_addresses(VnicView& view) const;
   void view_host_state(VnicView& view) const;
+  [[nodiscard]] VmqNicView view_of_queues(const std::string& nic, const model::Switch& on) const;
+  [[nodiscard]] VmqQueueView view_of(const vmq::QueueStatus& queue) const;
+  // Nothing: its switch has no uplink.
+  [[nodiscard]] std::optional<VnicVmqView> vmq_of(const model::Vnic& vnic,
+                                                  const std::vector<vmq::QueueStatus>& queues) const;
   [[nodiscard]] NicView view_of(const model::Nic& nic) const;
   void view_device_state(NicView& view) const;
 

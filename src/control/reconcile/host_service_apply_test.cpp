@@ -69,7 +69,8 @@ HostSpec spec_of(const model::Host& host) {
     spec.switches.push_back({name, on.type, on.uplink, on.force_vlan, on.mtu, on.share_with_host});
   for (const auto& [name, vnic] : host.vnics) {
     spec.vnics.push_back({name, vnic.switch_name, vnic.kind, vnic.mac, vnic.vlan, vnic.connect, vnic.mac_spoofing,
-                          vnic.mac_limit, vnic.trust_priority, vnic.mac_origin, vnic.queues, vnic.worker});
+                          vnic.mac_limit, vnic.trust_priority, vnic.mac_origin, vnic.queues, vnic.worker, vnic.buffer,
+                          vnic.labels, vnic.vmq_weight});
   }
   return spec;
 }

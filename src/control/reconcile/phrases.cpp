@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "control/vmq/queues.h"
+
 namespace patchbay::reconcile {
 
 std::string some_of(const std::vector<std::string>& all) {
@@ -20,6 +22,10 @@ std::string nic_mtu_phrase(const model::Switch& on, const model::Nic& nic) {
       "nic {0} has mtu {1}, switch {2} has {3}: frames with more than {1} bytes of layer 3 are lost, those "
       "to the wire as uplink_refused; `ip link set {0} mtu {3}`, or `patchbay switch set {2} --mtu {1}`",
       nic.name, nic.mtu, on.name, on.mtu);
+}
+
+const char* queue_model_of(const model::Team& team) noexcept {
+  return vmq::is_sum_of_queues(team) ? "sum-of-queues" : "min-queues";
 }
 
 }  // namespace patchbay::reconcile

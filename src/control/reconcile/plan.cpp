@@ -328,7 +328,7 @@ Wanted want(const model::Host& host, const std::map<std::string, model::Nic>& ni
     const model::BufferInForce buffer = model::buffer_in_force(policies, on, vnic);
     wanted.layout[position.at(vnic.switch_name)].vnics.push_back(
         {name, vnic.mac, model::effective_vlan(on, vnic), vnic.mac_spoofing, vnic.mac_limit, vnic.trust_priority,
-         vnic.queues, vnic.worker, buffer.size, buffer.max_age_ms});
+         vnic.queues, vnic.worker, buffer.size, buffer.max_age_ms, vnic.vmq_weight});
     want_vnic(on, vnic, run_dir, wanted);
   }
   return wanted;

@@ -62,6 +62,7 @@ struct PlannedVnic {
   std::optional<unsigned> worker = {};
   model::Buffer buffer = {};  // guest
   std::uint32_t buffer_max_age_ms = 0;
+  std::uint32_t vmq_weight = model::vmq_weight_default;
   friend bool operator==(const PlannedVnic&, const PlannedVnic&) = default;
 };
 struct PlannedSwitch {

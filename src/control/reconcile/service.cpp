@@ -14,7 +14,7 @@ model::Vnic vnic_of(const VnicSpec& spec) {
   const auto origin = spec.mac ? spec.mac_origin.value_or(model::MacOrigin::static_) : model::MacOrigin::dynamic;
   return {spec.name,    spec.switch_name,  spec.kind,      spec.mac.value_or(MacAddr()), origin,      spec.vlan,
           spec.connect, spec.mac_spoofing, spec.mac_limit, spec.trust_priority,          spec.queues, spec.worker,
-          spec.buffer,  spec.labels};
+          spec.buffer,  spec.labels,       spec.vmq_weight};
 }
 
 model::BufferSettings changed(model::BufferSettings settings, const BufferChange& change) {

@@ -64,6 +64,7 @@ struct VnicSpec {
   std::optional<unsigned> worker = {};  // nothing: any
   model::BufferSettings buffer = {};
   std::set<std::string> labels = {};
+  std::uint32_t vmq_weight = model::vmq_weight_default;
 };
 struct VnicChange {
   std::optional<model::VlanMode> vlan = {};
@@ -75,6 +76,7 @@ struct VnicChange {
   std::optional<std::optional<unsigned>> worker = {};  // inner nothing: any
   BufferChange buffer = {};
   std::optional<std::set<std::string>> labels = {};  // all of them
+  std::optional<std::uint32_t> vmq_weight = {};
 };
 struct PolicyChange {
   BufferChange buffer = {};
@@ -152,6 +154,49 @@ struct FdbRow {
   std::string port;  // the vnic, or the NIC or team of the uplink, behind which it is
   std::uint32_t age_s = 0;
 };
+// A receive queue of an uplink. Number 0 is the default queue, that takes all that no other one does: it is no vnic's.
+struct VmqQueueView {
+  std::string nic;
+  unsigned queue = 0;
+  std::string vnic;                   // empty: the default queue
+  std::optional<MacAddr> mac = {};    // that its filter names; nothing: the default queue
+  std::optional<std::uint16_t> vlan;  // likewise; 0: frames without a tag
+  std::string state;                  // as vmq::to_string()
+  std::optional<unsigned> worker;     // that takes its frames
+  dataplane::Traffic traffic;         // that came in
+  std::uint64_t drops = 0;            // of these
+  std::string sorting;                // as dataplane::to_string()
+};
+// An uplink, or a member of a team.
+struct VmqNicView {
+  std::string nic;
+  std::string team;         // empty: none
+  std::string queue_model;  // of the team: "sum-of-queues", "min-queues"; empty as `team`
+  std::string switch_name;
+  std::string sorting;         // as dataplane::to_string(); empty: it is not open
+  std::string sorting_reason;  // why that one, or why it is not open
+  std::size_t queues_max = 0;  // beside the default one
+  std::size_t queues_used = 0;
+  bool vlan_only = false;
+  bool restarts = false;
+};
+// A vnic of an External switch that has no queue.
+struct VmqVnicView {
+  std::string vnic;
+  std::string switch_name;
+  std::string uplink;  // NIC or team
+  std::string reason;
+};
+struct VmqView {
+  std::vector<VmqNicView> nics;            // by name
+  std::vector<VmqQueueView> queues;        // by NIC and number
+  std::vector<VmqVnicView> without_queue;  // by name
+};
+// What a vnic has of that.
+struct VnicVmqView {
+  std::vector<VmqQueueView> queues;
+  std::string reason;  // why it has none, or not all; empty: it has
+};
 struct VnicView {
   model::Vnic desired;
   model::VlanMode effective_vlan;  // access to the forced VLAN of the switch, or the vnic's own
@@ -168,6 +213,7 @@ struct VnicView {
   dataplane::BufferState buffered = {};
   std::string buffer_advice = {};               // a sentence; empty: none
   std::optional<RefusedSource> refused_source;  // while it would be refused again
+  std::optional<VnicVmqView> vmq = {};          // nothing: its switch has no uplink
 };
 struct TeamMemberView {
   team::MemberStatus status;
@@ -240,6 +286,8 @@ class Service {
 
   [[nodiscard]] virtual Result<NicView> show_nic(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<NicView> list_nics() const = 0;
+  // Of all uplinks, or of the one NIC or team `uplink`. Errors: not_found.
+  [[nodiscard]] virtual Result<VmqView> show_vmq(const std::string& uplink) const = 0;
   [[nodiscard]] virtual std::vector<dataplane::WorkerStats> list_workers() const = 0;
 
   // Makes the host what `spec` says, in one transaction: what is not in it is deleted, the rest created or changed, and

@@ -69,6 +69,7 @@ Json settable(const model::Vnic& vnic) {
   json["trust_priority"] = vnic.trust_priority;
   if (vnic.kind == model::VnicKind::guest) json["queues"] = vnic.queues;
   if (vnic.worker) json["worker"] = *vnic.worker;
+  json["vmq_weight"] = vnic.vmq_weight;
   put_buffer(json, vnic.buffer);
   if (!vnic.labels.empty()) json["labels"] = vnic.labels;
   return json;

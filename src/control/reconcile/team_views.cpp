@@ -9,14 +9,6 @@
 namespace patchbay::reconcile {
 namespace {
 
-// A vnic's frames keep to one member only where nothing else moves them: there each queue can be one vnic's at one NIC.
-// Source  Windows Server 2012 LBFO: VMQ with teams.
-const char* queue_model_of(const model::Team& team) {
-  const bool by_vnic =
-      team.mode == model::TeamMode::switch_independent && team.balance != model::TeamBalance::address_hash;
-  return by_vnic ? "sum-of-queues" : "min-queues";
-}
-
 void join(std::string& text, const std::string& part) {
   if (part.empty()) return;
   text += (text.empty() ? "" : "; ") + part;

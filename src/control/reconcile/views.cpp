@@ -125,17 +125,19 @@ std::string HostService::why_down(const std::string& nic) const {
 Result<VnicView> HostService::show_vnic(const std::string& name) const {
   const auto found = model::find_vnic(state_.host, name);
   if (!found) return fail(found.error());
-  return view_of(**found, model::PolicyIndex(state_.host.policies));
+  return view_of(**found, model::PolicyIndex(state_.host.policies), executor_.queues());
 }
 
 std::vector<VnicView> HostService::list_vnics() const {
   const model::PolicyIndex policies(state_.host.policies);
+  const auto queues = executor_.queues();
   std::vector<VnicView> views;
-  for (const auto& [name, vnic] : state_.host.vnics) views.push_back(view_of(vnic, policies));
+  for (const auto& [name, vnic] : state_.host.vnics) views.push_back(view_of(vnic, policies, queues));
   return views;
 }
 
-VnicView HostService::view_of(const model::Vnic& vnic, const model::PolicyIndex& policies) const {
+VnicView HostService::view_of(const model::Vnic& vnic, const model::PolicyIndex& policies,
+                              const std::vector<vmq::QueueStatus>& queues) const {
   const model::Switch& on = state_.host.switches.at(vnic.switch_name);
   VnicView view;
   view.desired = vnic;
@@ -151,6 +153,7 @@ VnicView HostService::view_of(const model::Vnic& vnic, const model::PolicyIndex&
     view_host_state(view);
   }
   view_addresses(view);
+  view.vmq = vmq_of(vnic, queues);
   return view;
 }
 

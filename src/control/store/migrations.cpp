@@ -117,6 +117,10 @@ CREATE TABLE teams (
   failback_delay_ms INTEGER NOT NULL
 ) STRICT;
 )sql",
+    // 11 -> 12
+    R"sql(
+ALTER TABLE vnics ADD COLUMN vmq_weight INTEGER NOT NULL DEFAULT 100;  -- 0: never a receive queue of the uplink
+)sql",
 };
 
 Result<int> version_of(Sqlite& database) {

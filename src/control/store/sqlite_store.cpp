@@ -147,6 +147,11 @@ Result<model::Vnic> read_vnic(const Sqlite& database, const Statement& row) {
     return fail(bad_row(database, "vnic", read.name, ok.error().message));
   }
   read.labels = words_of(row.text(17));
+  const std::int64_t weight = row.number(18);
+  if (weight < 0 || weight > model::vmq_weight_max) {
+    return fail(bad_row(database, "vnic", read.name, fmt::format("vmq_weight {}", weight)));
+  }
+  read.vmq_weight = static_cast<std::uint32_t>(weight);
   return read;
 }
 
@@ -177,7 +182,7 @@ Result<void> put_vnic(Statement& statement, const model::Vnic& put) {
     statement.bind(15, std::nullopt);
   }
   bind_buffer(statement, 16, put.buffer);
-  return statement.bind(8, put.connect).bind(18, joined(put.labels)).run();
+  return statement.bind(8, put.connect).bind(18, joined(put.labels)).bind(19, std::int64_t{put.vmq_weight}).run();
 }
 
 Result<void> put_mac_pool(Statement& statement, const model::MacPool& put) {
@@ -258,7 +263,8 @@ Result<std::vector<model::Vnic>> SqliteStore::load_vnics() {
   std::vector<model::Vnic> vnics;
   auto rows = database_.prepare(
       "SELECT name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, vlan_list, vlan_pruned, mac_spoofing, "
-      "mac_limit, trust_priority, queues, worker, buffer, buffer_max_age_ms, labels FROM vnics ORDER BY name");
+      "mac_limit, trust_priority, queues, worker, buffer, buffer_max_age_ms, labels, vmq_weight FROM vnics "
+      "ORDER BY name");
   if (!rows) return fail(rows.error());
   for (;;) {
     const auto row = rows->step();
@@ -306,11 +312,12 @@ Result<void> SqliteStore::save(const Change& change) {
   if (auto ok = for_each(database_, "DELETE FROM vnics WHERE name = ?", change.removed_vnics, remove_row); !ok) {
     return ok;
   }
-  if (auto ok = for_each(database_,
-                         "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
-                         "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker, buffer, "
-                         "buffer_max_age_ms, labels) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         change.put_vnics, put_vnic);
+  if (auto ok = for_each(
+          database_,
+          "INSERT OR REPLACE INTO vnics (name, switch, kind, mac, mac_origin, vlan_mode, vid, connect, "
+          "vlan_list, vlan_pruned, mac_spoofing, mac_limit, trust_priority, queues, worker, buffer, "
+          "buffer_max_age_ms, labels, vmq_weight) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          change.put_vnics, put_vnic);
       !ok) {
     return ok;
   }

@@ -77,6 +77,7 @@ TEST(SqliteStoreModes, every_vlan_mode_and_guard_comes_back_as_it_was_stored) {
     vnic.mac_spoofing = i % 2 == 0;
     vnic.mac_limit = static_cast<std::uint32_t>(1 + i);
     vnic.trust_priority = i % 3 == 0;
+    vnic.vmq_weight = static_cast<std::uint32_t>(i == 0 ? 0 : 101 - i);
     vnic.queues = static_cast<std::uint16_t>(1 + i % 8);
     if (i % 2 == 1) vnic.worker = static_cast<unsigned>(i);
     if (i % 2 == 0) vnic.buffer.size = model::Buffer{(i + 1) << 20, i % 4 == 0};
@@ -172,7 +173,9 @@ TEST(SqliteStore, gives_back_policies_and_settings) {
 TEST(SqliteStore, keeps_a_host_of_the_version_without_policies) {
   const TempDir dir;
   { ASSERT_TRUE((*SqliteStore::open(dir.path()))->save(difference({}, example()))); }
-  tamper(dir, "DROP TABLE teams; DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
+  tamper(dir,
+         "DROP TABLE teams; DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; ALTER TABLE "
+         "vnics DROP COLUMN vmq_weight; "
          "PRAGMA user_version = 9");
   StoredState expected = example();
   expected.host.vnics.at("vm1").labels.clear();
@@ -341,7 +344,8 @@ TEST(SqliteStore, keeps_what_is_stored_when_an_older_file_is_opened) {
          "ALTER TABLE vnics DROP COLUMN queues; ALTER TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
-         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
+         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; ALTER TABLE vnics DROP COLUMN "
+         "vmq_weight; "
          "PRAGMA user_version = 3");
   auto store = SqliteStore::open(dir.path());
   ASSERT_TRUE(store) << store.error().message;
@@ -395,6 +399,8 @@ TEST(SqliteStore, names_a_row_that_breaks_a_rule) {
         Case{"UPDATE vnics SET queues = 2 WHERE name = 'mgmt'", "a host vnic has one queue pair"},
         Case{"UPDATE vnics SET worker = 256 WHERE name = 'vm1'", "worker 256"},
         Case{"UPDATE vnics SET worker = -1 WHERE name = 'vm1'", "worker -1"},
+        Case{"UPDATE vnics SET vmq_weight = 101 WHERE name = 'vm1'", "vmq_weight 101"},
+        Case{"UPDATE vnics SET vmq_weight = -1 WHERE name = 'vm1'", "vmq_weight -1"},
         Case{"UPDATE vnics SET buffer = '3G' WHERE name = 'vm1'", "\"3G\" is not a size"},
         Case{"UPDATE vnics SET buffer = '17M' WHERE name = 'vm1'", "buffer 17M is out of range"},
         Case{"UPDATE vnics SET buffer = '1M' WHERE name = 'mgmt'", "a host vnic has no buffer"},
@@ -502,7 +508,8 @@ TEST(SqliteStore, keeps_a_host_of_the_version_that_shared_no_nic) {
          "TABLE vnics DROP COLUMN worker; "
          "ALTER TABLE vnics DROP COLUMN buffer; ALTER TABLE vnics DROP COLUMN buffer_max_age_ms; "
          "ALTER TABLE switches DROP COLUMN buffer; ALTER TABLE switches DROP COLUMN buffer_max_age_ms; "
-         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; "
+         "DROP TABLE policies; DROP TABLE host; ALTER TABLE vnics DROP COLUMN labels; ALTER TABLE vnics DROP COLUMN "
+         "vmq_weight; "
          "PRAGMA user_version = 2");
   StoredState expected = example();
   expected.host.switches.at("sw1").share_with_host.clear();

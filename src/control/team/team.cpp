@@ -361,7 +361,8 @@ void Team::note_states(const Weights& weights) {
     } else if (slot.lacp && slot.lacp->partner().system == *system_) {
       become(MemberState::inactive, "is connected to this host itself");
     } else if (slot.lacp && slot.lacp->selected() == Selected::unselected) {
-      become(MemberState::inactive, "its LACP partner is another one than that of the other members, or has another key");
+      become(MemberState::inactive,
+             "its LACP partner is another one than that of the other members, or has another key");
     } else {
       become(MemberState::inactive, "waits until its LACP partner is ready");
     }
@@ -390,6 +391,12 @@ void Team::take_paths(const dataplane::TeamPaths& wanted, Time now) {
   }
   if (lost && paths_.primary != team_no_member) ++failovers_;
   if (settings_.mode == model::TeamMode::switch_independent) announce_moved(before, now);
+  if (moved_home_) moved_home_();
+}
+
+std::string Team::home_nic_of(MacAddr mac) const {
+  const std::uint8_t member = home_of(mac, settings_.balance, paths_);
+  return member < slots_.size() ? slots_[member].member.nic : "";
 }
 
 void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {

@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,7 +71,12 @@ class Team {
   // the data plane when it matters.
   void set_addresses(const std::string& switch_name, std::vector<Address> addresses);
 
+  // Called when addresses have other homes than before: from inside other calls, so it has to come back later.
+  void on_moved(std::function<void()> moved) { moved_home_ = std::move(moved); }
+
   [[nodiscard]] PortId port() const noexcept { return port_; }
+  // The NIC of the member where frames for `mac` arrive; empty: none carries frames.
+  [[nodiscard]] std::string home_nic_of(MacAddr mac) const;
   [[nodiscard]] Status status() const;
 
  private:
@@ -131,6 +137,7 @@ class Team {
   std::uint64_t failovers_ = 0;
   std::uint64_t announcements_ = 0;
   boost::asio::steady_timer timer_;
+  std::function<void()> moved_home_;
 };
 
 }  // namespace patchbay::team
