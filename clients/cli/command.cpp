@@ -82,6 +82,10 @@ void check_failback_delay(CLI::Option& option) {
   check_number(option, "a number of milliseconds", "0 to 600000");
 }
 
+void check_vmq_weight(CLI::Option& option) {
+  check_number(option, "a weight", "0 to 100");
+}
+
 void check_worker(CLI::Option& option) {
   check_number(option, "a worker", "0 to 255", "auto");
 }

@@ -29,6 +29,7 @@ void add_switch(CLI::App& app, Context& context);
 void add_vnic(CLI::App& app, Context& context);
 void add_policy(CLI::App& app, Context& context);  // policy.cpp
 void add_host(CLI::App& app, Context& context);    // host.cpp
+void add_vmq(CLI::App& app, Context& context);     // vmq.cpp
 void add_worker(CLI::App& app, Context& context);
 void add_show(CLI::App& app, Context& context);
 void add_stats(CLI::App& app, Context& context);       // stats.cpp
@@ -64,6 +65,7 @@ void check_count(CLI::Option& option);
 void check_limit(CLI::Option& option);
 void check_queues(CLI::Option& option);
 void check_failback_delay(CLI::Option& option);
+void check_vmq_weight(CLI::Option& option);
 void check_worker(CLI::Option& option);  // or "auto"
 // Options --buffer and --buffer-max-age; `whose` ends their descriptions.
 void add_buffer(CLI::App& to, std::string& size, std::string& max_age, const std::string& whose);

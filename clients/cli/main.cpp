@@ -37,6 +37,7 @@ void describe(CLI::App& app, Context& context) {
   add_vnic(app, context);
   add_policy(app, context);
   add_host(app, context);
+  add_vmq(app, context);
   add_worker(app, context);
   add_stats(app, context);
   add_host_file(app, context);

@@ -27,6 +27,7 @@ struct Words {
   std::string trust_priority;
   std::string queues;
   std::string worker;
+  std::string vmq_weight;
   std::string buffer;
   std::string buffer_max_age;
   std::vector<std::string> labels;
@@ -98,6 +99,20 @@ std::string worker_text(const Json& vnic) {
   return wanted == now ? now : fmt::format("{} ({})", now, wanted == "auto" ? "auto" : "asked for " + wanted);
 }
 
+// "queue 3 of eth1, running; weight 100"
+std::string vmq_text(const Json& vnic) {
+  const Json& vmq = member_of(vnic, "vmq");
+  if (!vmq.is_object()) return "-";
+  std::string text;
+  for (const Json& queue : member_of(vmq, "queues")) {
+    text += fmt::format("{}queue {} of {}, {}", text.empty() ? "" : "; ", text_of(queue, "queue"),
+                        text_of(queue, "nic"), text_of(queue, "state"));
+  }
+  const auto reason = text_of(vmq, "reason");
+  if (reason == "-") return text;
+  return text.empty() ? "default queue: " + reason : text + "; " + reason;
+}
+
 std::string vnic_text(const Json& vnic) {
   const Json& counters = member_of(vnic, "counters");
   const auto role = text_of(vnic, "vhost_role");
@@ -113,6 +128,8 @@ std::string vnic_text(const Json& vnic) {
                      {"priorities", yes_or_no(vnic, "trust_priority") == "yes" ? "kept" : "become 0"},
                      {"queues", queues_text(vnic)},
                      {"worker", worker_text(vnic)},
+                     {"vmq weight", text_of(vnic, "vmq_weight")},
+                     {"vmq", vmq_text(vnic)},
                      {"state", state_text(vnic)},
                      {"vhost socket", socket},
                      {"mtu", text_of(vnic, "mtu")},
@@ -186,6 +203,7 @@ void put_settings(Json& body, const Words& words, const CLI::App& given) {
   if (has("--trust-priority")) body["trust_priority"] = words.trust_priority == "on";
   if (has("--queues")) body["queues"] = number_or_text(words.queues);
   if (has("--worker")) body["worker"] = number_or_text(words.worker);
+  if (has("--vmq-weight")) body["vmq_weight"] = number_or_text(words.vmq_weight);
   put_buffer(body, words.buffer, words.buffer_max_age);
   if (has("--label")) body["labels"] = list_or_none(words.labels);
 }
@@ -236,6 +254,10 @@ void add_settings(CLI::App& verb, Words& words, bool may_be_none) {
                                 "Worker that moves its frames: a number that `patchbay worker list` shows, or auto; "
                                 "default auto")
                     ->type_name("ID|auto"));
+  check_vmq_weight(*verb.add_option("--vmq-weight", words.vmq_weight,
+                                    "Of those that wait for a receive queue of the NIC, who gets a free one first: 0 "
+                                    "(never one) to 100; default 100")
+                        ->type_name("0-100"));
   add_buffer(verb, words.buffer, words.buffer_max_age, "the guest");
   add_list(verb, "--label", words.labels,
            may_be_none
