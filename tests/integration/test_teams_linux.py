@@ -98,3 +98,26 @@ def test_slow_timers_hold_as_well(linux):
     wait_until(linux.ping, "the guest to answer")
     linux.daemon.do("team", "set", "uplink", "--lacp-timer", "fast")
     linux.wait_states("active", "active")
+
+
+def test_a_static_aggregate_without_lacp(linux):
+    """Both ends know that the links are one, and nobody says so."""
+    out = "ip link set bond0 down; for i in eth0 eth1; do echo -$i > /sys/class/net/bond0/bonding/slaves; done; "
+    back = ("for i in eth0 eth1; do ip link set $i down; echo +$i > /sys/class/net/bond0/bonding/slaves; done; "
+            "ip link set bond0 up; ip link set bond0.101 up")
+    linux.far.run(f"{out} echo balance-xor > /sys/class/net/bond0/bonding/mode; {back}")
+    linux.daemon.do("team", "set", "uplink", "--mode", "static", "--balance", "address-hash")
+    linux.wait_states("active", "active")
+    assert all(member["lacp"] is None for member in linux.members().values())
+    assert "balance-xor" in linux.far.run(f"cat {BONDING}")[1]
+    wait_until(linux.ping, "the guest to answer")
+    # Many flows: some leave by the one, some by the other, and none is lost or comes twice.
+    def sent():
+        return {nic: member["counters"]["to_wire"]["frames"] for nic, member in linux.members().items()}
+    before = sent()
+    linux.netns.run("/usr/bin/python3", "-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+                    "[s.sendto(b'x', ('10.9.0.2', 9000 + port)) for port in range(64)]")
+    after = sent()
+    assert all(after[nic] > before[nic] for nic in NICS), (before, after)
+    done = linux.netns.run("ping", "-c", "20", "-i", "0.05", "10.9.0.2").stdout
+    assert " 0% packet loss" in done and "duplicates" not in done, done
