@@ -109,7 +109,7 @@ def test_a_static_aggregate_without_lacp(linux):
     linux.daemon.do("team", "set", "uplink", "--mode", "static", "--balance", "address-hash")
     linux.wait_states("active", "active")
     assert all(member["lacp"] is None for member in linux.members().values())
-    assert "balance-xor" in linux.far.run(f"cat {BONDING}")[1]
+    assert "(xor)" in linux.far.run(f"cat {BONDING}")[1]
     wait_until(linux.ping, "the guest to answer")
     # Many flows: some leave by the one, some by the other, and none is lost or comes twice.
     def sent():
