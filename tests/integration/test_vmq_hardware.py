@@ -287,6 +287,22 @@ def test_the_devices_own_address_stays_in_the_default_queue(appliance, probe):
     assert "9000" in refused["error"], refused
 
 
+def test_without_the_kernels_classifier_the_device_has_one_queue_and_says_why(appliance):
+    appliance.load("tun")
+    probe = Probe(appliance, f"net_tap0,iface={TAP}")
+    try:
+        ability = probe.do("ability")
+        assert SORTINGS[ability["sorting"]] == "software" and ability["queues"] == 0, ability
+        assert "net_tap" in ability["reason"] and "no rule" in ability["reason"], ability
+        assert "error" in probe.ask("open")
+        wire = TapWire(probe)
+        for number in range(20):
+            wire.send(vnic(number), 101, 0)
+        assert len(wire.check()) == 20
+    finally:
+        probe.end()
+
+
 def test_flow_rules_sort_and_what_no_rule_names_is_in_the_default_queue(appliance):
     appliance.load("tun", *image.MODULES_FLOWER)
     probe = Probe(appliance, f"net_tap0,iface={TAP}")

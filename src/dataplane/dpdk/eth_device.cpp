@@ -120,6 +120,10 @@ bool EthDevice::try_flow_rules(std::uint16_t queues_of_device) {
     why_software_ = "it has one receive queue";
     return false;
   }
+  if (!FlowRules::are_known(port_)) {
+    why_software_ = "it has no flow rules";
+    return false;
+  }
   if (auto ok = run(FlowRules::queues_for(driver_, queues_of_device), false); !ok) {
     why_software_ = "it does not run with several receive queues: " + ok.error().message;
   } else {

@@ -4,6 +4,7 @@
 #include <rte_flow.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -83,6 +84,11 @@ struct Rule {
 
 FlowRules::FlowRules(std::uint16_t port, const std::string& driver) noexcept
     : port_(port), is_tap_(driver == tap_driver) {}
+
+bool FlowRules::are_known(std::uint16_t port) noexcept {
+  rte_flow_error error = {};
+  return rte_flow_flush(port, &error) != -ENOSYS;  // there are none yet
+}
 
 std::uint16_t FlowRules::queues_for(const std::string& driver, std::uint16_t most) noexcept {
   return std::min(most, driver == tap_driver ? tap_queues_max : queues_max);

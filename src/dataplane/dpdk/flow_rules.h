@@ -21,6 +21,8 @@ class FlowRules {
  public:
   static constexpr std::uint16_t queues_max = 8;  // the default one included
 
+  // Whether the driver has rules at all; what they can is found out by start().
+  [[nodiscard]] static bool are_known(std::uint16_t port) noexcept;
   // How many receive queues a device runs with that could have `most` of them.
   [[nodiscard]] static std::uint16_t queues_for(const std::string& driver, std::uint16_t most) noexcept;
 

@@ -3,6 +3,7 @@
 #include "dataplane/ports/ethdev_port.h"
 
 #include <gtest/gtest.h>
+#include <rte_mempool.h>
 #include <sys/eventfd.h>
 
 #include <array>
@@ -237,6 +238,27 @@ TEST_F(EthdevPortTest, says_what_its_device_is_and_that_it_cannot_interrupt) {
   EXPECT_TRUE(state.carrier);
   EXPECT_FALSE(state.interrupts);
   EXPECT_TRUE(port_->prepare_sleep()) << "the worker must stay awake";
+}
+
+unsigned pools() {
+  unsigned count = 0;
+  rte_mempool_walk([](rte_mempool*, void* sum) { ++*static_cast<unsigned*>(sum); }, &count);
+  return count;
+}
+
+TEST_F(EthdevPortTest, says_why_a_driver_does_not_sort) {
+  const unsigned before = pools();
+  const QueueAbility ability = port_->queue_ability();
+  EXPECT_EQ(ability.sorting, QueueSorting::software);
+  EXPECT_EQ(ability.queues, 0);
+  EXPECT_EQ(ability.reason, "driver net_ring: it has no flow rules");
+  const auto queue = port_->open_queue(PortId{2});
+  ASSERT_FALSE(queue);
+  EXPECT_EQ(queue.error().code, ErrorCode::no_resource);
+  EXPECT_NE(queue.error().message.find("nic net_ring0"), std::string::npos) << queue.error().message;
+  EXPECT_EQ(pools(), before);
+  port_.reset();
+  EXPECT_EQ(pools(), before - 1);
 }
 
 TEST_F(EthdevPortTest, names_a_device_that_is_not_there) {
