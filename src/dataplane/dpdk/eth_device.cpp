@@ -259,7 +259,7 @@ QueueAbility EthDevice::queue_ability() const {
     ability.sorting = QueueSorting::flow_rules;
     ability.queues = static_cast<std::uint16_t>(queues_ - 1);
     ability.reason = fmt::format("driver {} sorts by flow rules", driver_);
-  } else if (has_pools_ && std::min(switch_mtu_, mtu_) <= vmdq::mtu_max) {
+  } else if (has_pools_ && mtu_in_use() <= vmdq::mtu_max) {
     ability.sorting = QueueSorting::vmdq;
     ability.queues = vmdq::pools - 1;
     ability.restarts = true;
@@ -267,7 +267,7 @@ QueueAbility EthDevice::queue_ability() const {
   } else if (has_pools_) {
     ability.reason =
         fmt::format("driver {} has pools, and they take no frames larger than {} bytes: the switch's MTU is {}",
-                    driver_, vmdq::mtu_max, std::min(switch_mtu_, mtu_));
+                    driver_, vmdq::mtu_max, mtu_in_use());
   } else {
     ability.reason = fmt::format("driver {}: {}", driver_, why_software_);
   }
@@ -302,17 +302,23 @@ Result<void> EthDevice::set_pool(std::uint16_t queue, const std::optional<QueueF
   if (filter && queue_ability().sorting != QueueSorting::vmdq) {
     return fail(ErrorCode::unavailable, fmt::format("nic {}: {}", address_, queue_ability().reason));
   }
-  if (!filter) {
-    const bool last =
-        std::none_of(filters_.begin(), filters_.end(), [](const auto& other) { return other.has_value(); });
-    return last && pooled_ ? restart(1, false) : Result<void>();
-  }
+  if (!filter) return {};
   if (!pooled_) {
     if (auto ok = restart(vmdq::pools, true); !ok) return ok;
   }
   const int error = vmdq::add(port_, queue, filter->mac);
   if (error != 0) return failed("giving a queue its address", error_of(error));
   return {};
+}
+
+void EthDevice::set_switch_mtu(std::uint16_t mtu) {
+  switch_mtu_ = mtu;
+  if (!pooled_ || mtu_in_use() <= vmdq::mtu_max) return;
+  for (auto& filter : filters_) {
+    if (filter) static_cast<void>(vmdq::remove(port_, filter->mac));
+    filter.reset();
+  }
+  static_cast<void>(restart(1, false));  // who listens is told if the device does not work any more
 }
 
 Result<void> EthDevice::restart(std::uint16_t queues, bool pooled) {

@@ -8,13 +8,15 @@
 //         Receive interrupts are used where the driver has them; so are those that tell of the link.
 // Queues  Number 0 is the default one and gets all frames that no filter names. The others, if the device can sort, get those
 //         of their filter: by flow rules (flow_rules.h), or by pools (vmdq_pools.h). Pools are switched on with the first
-//         filter and off with the last one: that stops and starts the device, and all workers rest meanwhile.
+//         filter, and off when the switch's MTU is too large for them: that stops and starts the device, and all workers
+//         rest meanwhile.
 // Limits  receive_descriptors frames between two polls in the default queue, queue_descriptors in the others; beyond them
 //         the device drops.
 // Threads create(), destruction, link(), statistics, filters: control. Bursts and receive interrupts of a queue: one worker
 //         each. The listener is called by DPDK's interrupt thread.
 // Source  DPDK programmer's guide 22.11, "Poll Mode Driver", "Hotplug"; rte_ethdev.h.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -81,8 +83,8 @@ class EthDevice {
 
   // What it can with a switch of this MTU on it; until it is told of one, with the largest.
   [[nodiscard]] QueueAbility queue_ability() const;
-  // Not raised above vmdq::mtu_max while a queue has a filter.
-  void set_switch_mtu(std::uint16_t mtu) noexcept { switch_mtu_ = mtu; }
+  // One that is too large for the pools takes all filters away.
+  void set_switch_mtu(std::uint16_t mtu);
   // Of a queue that is not the default one. Errors: unavailable, no_resource: it has no filter then.
   [[nodiscard]] Result<void> set_filter(std::uint16_t queue, const std::optional<QueueFilter>& filter);
   // How often it was started.
@@ -114,6 +116,7 @@ class EthDevice {
   // Whether flow rules can sort; else it says why not in `why_software_`.
   [[nodiscard]] bool try_flow_rules(std::uint16_t queues_of_device);
   [[nodiscard]] Result<void> restart(std::uint16_t queues, bool pooled);
+  [[nodiscard]] std::uint16_t mtu_in_use() const noexcept { return std::min(switch_mtu_, mtu_); }
   [[nodiscard]] Result<void> set_flow_rule(std::uint16_t queue, const std::optional<QueueFilter>& filter);
   [[nodiscard]] Result<void> set_pool(std::uint16_t queue, const std::optional<QueueFilter>& filter);
   void listen();

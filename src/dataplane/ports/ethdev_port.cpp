@@ -211,14 +211,24 @@ Result<void> EthdevPort::set_queue_filter(Port& queue, const std::optional<Queue
   if (found == queues_.end()) return fail(ErrorCode::internal, "a queue that is none of this uplink's");
   const unsigned starts = device_->starts();
   auto done = device_->set_filter((*found)->number(), filter);
-  if (device_->starts() == starts) return done;
+  note_restart(starts);
+  return done;
+}
+
+void EthdevPort::set_switch_mtu(std::uint16_t mtu) {
+  const unsigned starts = device_->starts();
+  device_->set_switch_mtu(mtu);
+  note_restart(starts);
+}
+
+void EthdevPort::note_restart(unsigned starts) noexcept {
+  if (device_->starts() == starts) return;
   watch_interrupt();
-  for (EthdevQueue* const other : queues_) {
-    if (other != nullptr) other->watch_interrupt();
+  for (EthdevQueue* const queue : queues_) {
+    if (queue != nullptr) queue->watch_interrupt();
   }
   note_link();
   tell_control();
-  return done;
 }
 
 void EthdevPort::note_link() noexcept {

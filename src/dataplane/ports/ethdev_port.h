@@ -41,7 +41,7 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   void close_queue(Port& queue) override;
   [[nodiscard]] Result<void> set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter) override;
   [[nodiscard]] std::size_t ring_frames() const noexcept override { return dpdk::EthDevice::receive_descriptors; }
-  void set_switch_mtu(std::uint16_t mtu) noexcept override { device_->set_switch_mtu(mtu); }
+  void set_switch_mtu(std::uint16_t mtu) override;
 
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t) noexcept override { receiver_.complete(); }
@@ -59,6 +59,8 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   void look_for_room() noexcept;
   void watch_interrupt() noexcept;
   void note_link() noexcept;
+  // Of the device, if it started since it had started so often.
+  void note_restart(unsigned starts) noexcept;
   // LACPDUs and the like, to control as well.
   void hand_up(const Frame& frame) noexcept;
   void send_for_control() noexcept;

@@ -36,9 +36,10 @@ class UplinkPort : public Port {
   [[nodiscard]] virtual Result<void> set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter);
   // Frames that its ring, or that of one of its queues, holds.
   [[nodiscard]] virtual std::size_t ring_frames() const noexcept { return 2048; }
-  // Of the switch on it, before it is asked for its queue_ability(): not every sorting takes frames of every size. Until it
-  // is told, it takes the largest to come. A change that takes the ability away finds no queue with a filter.
-  virtual void set_switch_mtu(std::uint16_t mtu) noexcept { static_cast<void>(mtu); }
+  // Of the switch on it, before frames of this size come: not every sorting takes all sizes, and queue_ability() may be
+  // another one then, without any filter. Until it is told, it expects the largest. If queue_ability().restarts, all workers
+  // rest.
+  virtual void set_switch_mtu(std::uint16_t mtu) { static_cast<void>(mtu); }
 
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept final {
     if (!carrier_.load(std::memory_order_relaxed)) {
