@@ -188,6 +188,10 @@ void EthdevPort::watch_interrupt() noexcept {
 
 Result<std::unique_ptr<Port>> EthdevPort::open_queue(PortId id) {
   const QueueAbility ability = device_->queue_ability();
+  if (ability.queues == 0) {
+    return fail(ErrorCode::unavailable,
+                fmt::format("nic {} has no queues to sort into: {}", device_->address(), ability.reason));
+  }
   const auto end = queues_.begin() + 1 + ability.queues;
   const auto free = std::find(queues_.begin() + 1, end, nullptr);
   if (free == end) {

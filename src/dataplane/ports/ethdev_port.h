@@ -1,14 +1,15 @@
-// A NIC that is bound for DPDK as an uplink: the transmit queue and the default receive queue of an ethdev. Its other receive
-// queues are ports of their own (ethdev_queue.h).
+// A NIC that is bound for DPDK as an uplink: the transmit queue and the default receive queue of an ethdev. Its other
+// receive queues are ports of their own (ethdev_queue.h).
 //
 // Theory  What arrives: ethdev_receiver.h. What leaves is copied into mbufs, once, with its tag: the device reads it later,
-//         when the guest may have changed or taken away its own memory. The device takes no more when its ring is full: full(), and frames stay in the ring
-//         of the guest that sends them. No device tells when there is room again, so the worker does not sleep while
-//         the ring is full; a link drains it in milliseconds, and without a link frames are dropped instead.
+//         when the guest may have changed or taken away its own memory. The device takes no more when its ring is full:
+//         full(), and frames stay in the ring of the guest that sends them. No device tells when there is room again, so
+//         the worker does not sleep while the ring is full; a link drains it in milliseconds, and without a link frames
+//         are dropped instead.
 //         Carrier comes from the device itself, by its interrupt; where it has none for that, carrier is taken as there.
 // Limits  EthDevice::receive_descriptors frames between two passes; beyond them the device drops (kernel_ring_full).
-// Threads open(), kernel_drops(), device_state(), queues: control. on_link_changed(), on_device_gone(): DPDK's interrupt thread. The rest: the
-//         worker.
+// Threads open(), kernel_drops(), device_state(), queues: control. on_link_changed(), on_device_gone(): DPDK's interrupt
+//         thread. The rest: the worker.
 #pragma once
 #include <array>
 #include <memory>

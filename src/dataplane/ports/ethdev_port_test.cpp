@@ -254,8 +254,8 @@ TEST_F(EthdevPortTest, says_why_a_driver_does_not_sort) {
   EXPECT_EQ(ability.reason, "driver net_ring: it has no flow rules");
   const auto queue = port_->open_queue(PortId{2});
   ASSERT_FALSE(queue);
-  EXPECT_EQ(queue.error().code, ErrorCode::no_resource);
-  EXPECT_NE(queue.error().message.find("nic net_ring0"), std::string::npos) << queue.error().message;
+  EXPECT_EQ(queue.error().code, ErrorCode::unavailable);
+  EXPECT_EQ(queue.error().message, "nic net_ring0 has no queues to sort into: " + ability.reason);
   EXPECT_EQ(pools(), before);
   port_.reset();
   EXPECT_EQ(pools(), before - 1);
