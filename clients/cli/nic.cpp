@@ -30,6 +30,31 @@ std::string pci_text(const Json& nic) {
                      node == "-" ? "" : ", NUMA node " + node);
 }
 
+// "16 queues, 8 VMDq pools, 24 MAC filters, 32 VLAN filters"
+std::string hardware_text(const Json& hardware) {
+  if (!hardware.is_object()) return "-";
+  std::string text = text_of(hardware, "name");
+  const std::pair<const char*, const char*> counts[] = {{"queues", "receive queues"},
+                                                        {"vmdq_pools", "VMDq pools"},
+                                                        {"mac_filters", "MAC filters"},
+                                                        {"vlan_filters", "VLAN filters"}};
+  for (const auto& [field, what] : counts) {
+    const auto count = text_of(hardware, field);
+    if (count != "-") text += fmt::format(", {} {}", count == "0" ? "no" : count, what);
+  }
+  const auto dpdk = text_of(hardware, "dpdk_driver");
+  return text + (dpdk == "-" ? ", no driver of DPDK's" : ", DPDK's " + dpdk);
+}
+
+std::string sorting_text(const Json& sorting) {
+  if (!sorting.is_object()) return "-";
+  std::string text = fmt::format("{}, {} queues for vnics", text_of(sorting, "by"), text_of(sorting, "queues_max"));
+  if (member_of(sorting, "vlan_only") == Json(true)) text += ", by VLAN alone";
+  if (member_of(sorting, "restarts") == Json(true)) text += ", stops for a moment when a queue comes or goes";
+  const auto reason = text_of(sorting, "reason");
+  return reason == "-" ? text : text + ": " + reason;
+}
+
 std::string nic_text(const Json& nic) {
   return field_list({{"name", text_of(nic, "name")},
                      {"mac", text_of(nic, "mac")},
@@ -41,6 +66,9 @@ std::string nic_text(const Json& nic) {
                      {"physical", yes_or_no(nic, "physical")},
                      {"pci", pci_text(nic)},
                      {"receive queues", text_of(nic, "queues")},
+                     {"hardware", hardware_text(member_of(nic, "hardware"))},
+                     {"hardware note", text_of(member_of(nic, "hardware"), "note")},
+                     {"sorting", sorting_text(member_of(nic, "sorting"))},
                      {"rx-vlan-offload", offload_text(nic)},
                      {"AF_XDP multi-buffer", yes_or_no(nic, "xdp_multi_buffer")},
                      {"driver auto takes", text_of(nic, "uplink_driver") + ": " + text_of(nic, "uplink_driver_reason")},

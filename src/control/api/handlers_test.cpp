@@ -183,6 +183,32 @@ TEST(Handlers, labels_are_replaced_as_a_whole) {
   EXPECT_EQ(made.body["labels"].dump(), R"(["storage"])");
 }
 
+TEST(Handlers, vmq_lists_queues_and_who_has_none) {
+  FakeService service;
+  make_lan_with_web(service);
+  const auto answer = ask(service, "GET", "/v1/vmq?nic=" + service.list_nics().front().nic.name);
+  EXPECT_EQ(answer.status, 200u) << answer.body;
+  const std::string nic = service.list_nics().front().nic.name;
+  EXPECT_EQ(answer.body["nics"].dump(),
+            R"([{"nic":")" + nic +
+                R"(","team":null,"queue_model":null,"switch":"lan","sorting":"kernel","sorting_reason":"why",)"
+                R"("queues_max":7,"queues_used":1,"vlan_only":false,"restarts":false}])");
+  EXPECT_EQ(answer.body["queues"].dump(),
+            R"([{"nic":")" + nic +
+                R"(","queue":0,"vnic":null,"mac":null,"vlan":null,"state":"running","worker":0,"frames":30,"bytes":40,)"
+                R"("drops":3,"sorting":"kernel"},{"nic":")" +
+                nic +
+                R"(","queue":1,"vnic":"web","mac":"02:00:00:00:00:01","vlan":101,"state":"running","worker":2,)"
+                R"("frames":50,"bytes":60,"drops":4,"sorting":"kernel"}])");
+  EXPECT_EQ(answer.body["without_queue"].dump(),
+            R"([{"vnic":"db","switch":"lan","uplink":")" + nic + R"(","reason":"vmq_weight is 0"}])");
+  EXPECT_EQ(ask(service, "GET", "/v1/vmq").body, answer.body);
+  EXPECT_EQ(ask(service, "GET", "/v1/vmq?nic=none").status, 404u);
+  EXPECT_EQ(ask(service, "GET", "/v1/vmq?nic=").status, 400u);
+  EXPECT_EQ(ask(service, "GET", "/v1/vmq?vnic=web").status, 400u);
+  EXPECT_EQ(ask(service, "PATCH", "/v1/vnics/web", R"({"vmq_weight":7})").body["vmq_weight"], 7);
+}
+
 TEST(Handlers, the_host_has_a_limit_that_can_be_set_and_taken_back) {
   FakeService service;
   EXPECT_EQ(

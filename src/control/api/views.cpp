@@ -4,6 +4,8 @@
 
 #include "base/monotonic.h"
 #include "control/reconcile/settable.h"
+#include "control/vmq/assignment.h"
+#include "model/nic_facts.h"
 
 namespace patchbay::api {
 namespace {
@@ -195,6 +197,28 @@ Json pci(const std::optional<model::PciDevice>& device) {
           {"numa_node", value_or_null(device->numa_node)}};
 }
 
+// What the device can do, as it is known by its PCI id.
+Json hardware(const std::optional<model::PciDevice>& device) {
+  const model::NicFacts* const facts = device ? model::nic_facts(device->id) : nullptr;
+  if (facts == nullptr) return nullptr;
+  return {{"name", facts->name},
+          {"queues", value_or_null(facts->queues)},
+          {"vmdq_pools", value_or_null(facts->vmdq_pools)},
+          {"mac_filters", value_or_null(facts->mac_filters)},
+          {"vlan_filters", value_or_null(facts->vlan_filters)},
+          {"dpdk_driver", facts->dpdk == nullptr ? Json(nullptr) : Json(facts->dpdk)},
+          {"note", facts->note == nullptr ? Json(nullptr) : Json(facts->note)}};
+}
+
+Json sorting(const std::optional<dataplane::QueueAbility>& ability) {
+  if (!ability) return nullptr;
+  return {{"by", dataplane::to_string(ability->sorting)},
+          {"reason", ability->reason},
+          {"queues_max", vmq::queues_max_of(*ability)},
+          {"vlan_only", ability->vlan_only},
+          {"restarts", ability->restarts}};
+}
+
 }  // namespace
 
 Json to_json(const reconcile::FdbRow& row) {
@@ -218,6 +242,8 @@ Json to_json(const reconcile::NicView& view) {
           {"rx_vlan_offload",
            has_offloads ? Json(model::to_string(nic.offload(model::NicOffload::rx_vlan))) : Json(nullptr)},
           {"xdp_multi_buffer", has_offloads ? Json(nic.xdp_multi_buffer) : Json(nullptr)},
+          {"hardware", hardware(nic.pci)},
+          {"sorting", sorting(view.sorting)},
           {"uplink_driver", model::to_string(view.driver.plan.driver)},
           {"uplink_driver_reason", view.driver.reason},
           {"team", text_or_null(view.team)},

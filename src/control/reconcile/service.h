@@ -127,6 +127,7 @@ struct NicView {
   model::DriverAttempt driver;  // that an External switch with driver auto would try first, and why
   std::string state_reason;     // what stands in the way of its use, or how it is used; empty: nothing to say
   std::string team = {};        // that it is in; empty: none
+  std::optional<dataplane::QueueAbility> sorting = {};  // nothing: it is not open
 };
 struct UplinkView {
   std::string nic;           // empty: a team

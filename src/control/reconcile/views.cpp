@@ -263,6 +263,7 @@ NicView HostService::view_of(const model::Nic& nic) const {
   const model::Switch* on = model::switch_above(state_.host, nic.name);
   if (on != nullptr) view.switch_name = on->name;
   if (!nic.has_interface()) view_device_state(view);
+  view.sorting = executor_.queue_ability(nic.name);
   return view;
 }
 
