@@ -18,6 +18,7 @@ class CompletionTest : public testing::Test {
     add_team(app, context);
     add_switch(app, context);
     add_vnic(app, context);
+    add_vmq(app, context);
     add_policy(app, context);
     add_host(app, context);
     add_host_file(app, context);
@@ -43,7 +44,7 @@ class CompletionTest : public testing::Test {
 
 TEST_F(CompletionTest, offers_nouns_and_verbs) {
   EXPECT_EQ(offer({""}), (Words{"apply", "audit", "completion", "export", "host", "nic", "policy", "show", "switch",
-                                "team", "vnic"}));
+                                "team", "vmq", "vnic"}));
   EXPECT_EQ(offer({"sw"}), Words{"switch"});
   EXPECT_EQ(offer({"vnic", ""}), (Words{"attach-args", "create", "delete", "list", "set", "show"}));
   EXPECT_EQ(offer({"vnic", "x"}), Words{});
@@ -79,6 +80,8 @@ TEST_F(CompletionTest, offers_values_of_an_option) {
   EXPECT_EQ(offer({"vnic", "create", "new", "--switch", ""}), (Words{"lab", "lan"}));
   EXPECT_EQ(offer({"switch", "create", "new", "--external", "eth1"}), Words{"eth1"});
   EXPECT_EQ(offer({"switch", "create", "new", "--external", ""}), (Words{"eth0", "eth1", "up1", "up2"}));
+  EXPECT_EQ(offer({"vmq", "list", "--nic", ""}), (Words{"eth0", "eth1", "up1", "up2"}));
+  EXPECT_EQ(offer({"vnic", "set", "web", "--vmq-weight", ""}), Words{});
   EXPECT_EQ(offer({"team", "create", "new", "--nics", ""}), (Words{"eth0", "eth1"}));
   EXPECT_EQ(offer({"team", "set", "up1", "--standby", ""}), (Words{"eth0", "eth1", "none"}));
   EXPECT_EQ(offer({"team", "set", "up1", "--mode", ""}), (Words{"lacp", "static", "switch-independent"}));
