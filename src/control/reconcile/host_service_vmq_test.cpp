@@ -156,7 +156,8 @@ TEST_F(HostServiceVmqTest, queues_follow_their_vnics_home_when_a_member_loses_it
   nics.current.at("eth2").carrier = false;
   nics.tell();
   turn();
-  for (const auto& queue : service->show_vmq("")->queues) {
+  const auto moved = *service->show_vmq("");
+  for (const auto& queue : moved.queues) {
     if (queue.queue != 0) {
       EXPECT_EQ(queue.nic, "eth1") << queue.vnic;
     }
