@@ -163,6 +163,7 @@ void WorkerDataplane::set_team(PortId port, const TeamConfig& config, const Team
     changed.set_paths(paths);
     workers_->publish(make_snapshot(layout_));
   });
+  tell_mtus(layout_);
   workers_->wake();
 }
 

@@ -1,5 +1,7 @@
 // Layouts: the snapshots that workers forward by, and which worker has which port.
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "dataplane/worker_dataplane.h"
 
@@ -76,8 +78,24 @@ void WorkerDataplane::attach(PortRecord& record, unsigned worker) {
   record.port->attach(workers_->at(worker).epoll_fd());
 }
 
+void WorkerDataplane::tell_mtus(const Layout& layout) {
+  for (auto& [id, record] : ports_) {
+    if (record.uplink == nullptr) continue;
+    const PortId carrier = record.in_team.value_or(PortId{id});
+    const auto on = std::find_if(layout.switches.begin(), layout.switches.end(),
+                                 [carrier](const SwitchLayout& one) { return one.uplink == carrier; });
+    if (on == layout.switches.end() || std::exchange(record.switch_mtu, on->mtu) == on->mtu) continue;
+    if (record.uplink->queue_ability().restarts) {
+      workers_->at_rest([&uplink = *record.uplink, mtu = on->mtu] { uplink.set_switch_mtu(mtu); });
+    } else {
+      record.uplink->set_switch_mtu(on->mtu);
+    }
+  }
+}
+
 void WorkerDataplane::publish(const Layout& layout) {
   learning_.prepare(layout);
+  tell_mtus(layout);
   std::map<PortId, std::optional<unsigned>> wanted;  // and the worker that is asked for
   for (const SwitchLayout& one : layout.switches) {
     if (one.uplink) wanted[*one.uplink] = std::nullopt;

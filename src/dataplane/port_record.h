@@ -20,6 +20,7 @@ struct PortRecord {
   HostPort* host = nullptr;
   UplinkPort* uplink = nullptr;
   TeamPort* team = nullptr;
+  std::uint16_t switch_mtu = 0;         // of an uplink: as it was told last
   std::optional<PortId> in_team = {};   // of an uplink that is a member of that
   std::optional<PortId> queue_of = {};  // of a queue: its uplink
   bool in_software = false;             // of a queue: no worker receives from it

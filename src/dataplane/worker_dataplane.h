@@ -92,6 +92,8 @@ class WorkerDataplane final : public Dataplane {
   // The worker that a vnic of the layout asks for, if there is one of that number.
   [[nodiscard]] std::optional<unsigned> asked_worker(const VnicLayout& vnic) const;
   void attach(PortRecord& record, unsigned worker);
+  // Uplinks, and members of teams, hear how large the frames of their switches may be.
+  void tell_mtus(const Layout& layout);
   // Waits until what is in the port's ring now, at most `ring` frames, has been taken and delivered.
   void wait_until_taken(const Port& port, std::size_t ring);
   [[nodiscard]] Result<void> change_filter(PortRecord& queue, const std::optional<QueueFilter>& filter);
