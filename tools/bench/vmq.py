@@ -1,7 +1,7 @@
 """python3 -m bench vmq: what a queue of its own costs a vnic, and what it is worth beside a busy one.
 
 The NIC is one end of a veth pair, whose other end sends frames back (uplinks.py). Each vnic has a packet ring of its own into
-which the kernel sorts, or all share the ring of the NIC (--vmq-weight 0), or the driver is AF_XDP, which has one ring.
+which the kernel sorts, or all share the ring of the NIC (--vmq-weight 0).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from lab.proc import LabError
 
 from . import machine, measure
 from .candidates import Setup
-from .uplinks import FAR, MIRROR, PatchbayPacket, PatchbayXdp, Wire
+from .uplinks import FAR, MIRROR, PatchbayPacket, Wire
 
 SIZES = (64, 1514)
 VNICS = 4
@@ -41,7 +41,7 @@ class Own(PatchbayPacket):
 
     def with_busy(self, busy):
         """A host vnic beside the generator's vnics: each frame to it is a system call, so it is soon as busy as can be."""
-        self.more_vnics = {BUSY: {"switch": "lan", "host": True, "mac": BUSY_MAC, **self.vnic_settings}} if busy else {}
+        self.more_vnics = {BUSY: {"switch": "lan", "kind": "host", "mac": BUSY_MAC, **self.vnic_settings}} if busy else {}
         return self
 
     def sorting(self):
@@ -54,12 +54,7 @@ class Shared(Own):
     weight = 0
 
 
-class SharedXdp(PatchbayXdp, Own):
-    name, title = "shared-xdp", "one AF_XDP socket for all, the worker sorts"
-    weight = 100
-
-
-CLASSES = (Own, Shared, SharedXdp)
+CLASSES = (Own, Shared)
 
 
 class Flood:
@@ -121,13 +116,12 @@ class Bench:
     def _check_queues(self, candidate):
         """A result about queues that were not in use would say nothing."""
         rows = candidate.sorting()
-        wanted = {"own": "kernel", "shared": None, "shared-xdp": "software"}[candidate.name]
-        for number in range(VNICS if wanted else 0):
-            row = rows.get(f"v{number}")
-            if not row or row["sorting"] != wanted or row["frames"] == 0:
-                raise LabError(f"v{number} has not got its frames by a queue that {wanted} sorts: {row}")
-        if wanted is None and any(rows.values()):
+        if candidate.weight == 0 and rows:
             raise LabError(f"--vmq-weight 0, and still queues: {sorted(rows)}")
+        for number in range(VNICS if candidate.weight else 0):
+            row = rows.get(f"v{number}")
+            if not row or row["sorting"] != "kernel" or row["frames"] == 0:
+                raise LabError(f"v{number} has not got its frames by a queue that the kernel sorts into: {row}")
 
     def neighbour(self, candidate):
         setup = Setup(vnics=2, uplink=True, shape={"mirror": MIRROR})
