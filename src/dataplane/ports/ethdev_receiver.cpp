@@ -52,7 +52,11 @@ EthdevReceiver::~EthdevReceiver() {
 }
 
 std::size_t EthdevReceiver::receive(Burst& burst) noexcept {
-  if (received_count_ == given_) take();
+  // Of copies alone nothing is left, and behind them are frames.
+  constexpr std::size_t takes_max = dpdk::EthDevice::receive_descriptors / burst_max;
+  for (std::size_t i = 0; i < takes_max && received_count_ == given_; ++i) {
+    if (take() == 0) break;
+  }
   const std::size_t count = received_count_ - given_;
   for (std::size_t i = 0; i < count; ++i) {
     describe(*received_[given_ + i], burst.frames[i], burst.heads[i], burst.segments_of(i));

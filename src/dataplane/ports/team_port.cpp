@@ -145,7 +145,7 @@ std::size_t TeamPort::receive(Burst& burst) noexcept {
     UplinkPort& port = *members_[member].port;
     if (port.held.load(std::memory_order_acquire)) continue;
     const std::size_t count = port.receive(burst);
-    port.note_look(count < burst_max);
+    port.note_look(count == 0);
     if (count == 0) continue;
     brought_by_ = &port;
     now_ = rte_rdtsc();

@@ -146,7 +146,7 @@ std::size_t Worker::poll_port(const Snapshot& snapshot, PortIndex index) noexcep
   if (waits(snapshot, entry)) return 0;
   const std::size_t count = port.receive(burst_);
   port.stalled = false;
-  if (entry.rule.uplink) port.note_look(count < burst_max);
+  if (entry.rule.uplink) port.note_look(count == 0);
   if (count == 0) {
     port.cut_sent = 0;  // what waited is gone
     loan.uplink_has_it = false;
