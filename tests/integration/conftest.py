@@ -91,6 +91,9 @@ def at_rest(shown):
     del shown["workers"], shown["host"]["buffer"]["used_bytes"]
     for vnic in shown["vnics"]:
         del vnic["counters"], vnic["buffer"]
+        for queue in (vnic["vmq"] or {"queues": ()})["queues"]:
+            for moving in ("queue", "worker", "frames", "bytes", "drops"):  # its number is the next free one
+                del queue[moving]
     for switch in shown["switches"]:
         if switch["uplink"]:
             del switch["uplink"]["counters"]
