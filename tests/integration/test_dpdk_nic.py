@@ -170,6 +170,41 @@ def test_a_burst_of_segments_becomes_a_large_piece_unless_gro_is_off(bed):
         assert account.difference == 0, account
 
 
+def test_its_pools_are_queues_of_vnics(bed):
+    def queues():
+        return {row["vnic"]: row for row in bed.daemon.json("vmq", "list")["queues"] if row["vnic"]}
+
+    def come_by_queue(vnic, send):
+        before = queues()[vnic]["frames"]
+        wait_until(lambda: send() and queues()[vnic]["frames"] > before, f"{vnic} to get frames by its queue", ANSWER_S)
+    bed.daemon.do("switch", "set", "lan", "--mtu", 1500)
+    try:
+        rows = queues()
+        assert {name: (row["state"], row["sorting"], row["vlan"]) for name, row in rows.items()} == {
+            "mgmt": ("running", "vmdq", None), "h101": ("running", "vmdq", 101)}, rows
+        assert len({row["queue"] for row in rows.values()} - {0}) == 2
+        bed.wait_answer()
+        come_by_queue("mgmt", bed.answers)
+        with RawPort(bed.wire, bed.nic.wire) as raw:
+            come_by_queue("h101", lambda: len(bed.echo(raw, 1500)) == 1)
+        # Back to the default queue, and again.
+        bed.daemon.do("vnic", "set", "mgmt", "--vmq-weight", 0)
+        assert "mgmt" not in queues()
+        bed.wait_answer()
+        bed.daemon.do("vnic", "set", "mgmt", "--vmq-weight", 100)
+        come_by_queue("mgmt", bed.answers)
+        for account in netcheck.settled_accounts(bed.daemon, ANSWER_S):
+            assert account.difference == 0, account
+    finally:
+        bed.daemon.do("switch", "set", "lan", "--mtu", 9000)
+    # Frames of this size do not pass the pools.
+    [nic] = bed.daemon.json("vmq", "list")["nics"]
+    assert nic["sorting"] == "software" and "1500" in nic["sorting_reason"], nic
+    assert {row["sorting"] for row in queues().values()} == {"software"}
+    bed.wait_answer()
+    assert bed.wire.run("busybox", "ping", "-q", "-c", 3, "-W", 5, "-s", 8972, HOST, check=False).returncode == 0
+
+
 def test_the_device_says_what_it_is(bed):
     shown = bed.show()
     assert shown["mac"] == bed.nic.mac and shown["mtu"] == 9000 and shown["carrier"] and shown["switch"] == "lan"

@@ -120,7 +120,8 @@ class Suite:
             os.remove(result)
         self.say("integration tests")
         done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", result,
-                               "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments, os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
+                               "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments,
+                               os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
         self.add_junit(result, "integration", done.returncode)
 
     def add_junit(self, path, name, status):

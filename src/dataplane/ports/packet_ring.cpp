@@ -34,6 +34,11 @@ PacketRing::~PacketRing() {
   if (ring_ != nullptr) munmap(ring_, ring_size_);
 }
 
+std::uint32_t PacketRing::slot_bytes(std::uint32_t mtu) noexcept {
+  constexpr std::uint32_t overhead = 256;  // slot header, addresses, virtio-net header, Ethernet header, tags
+  return std::bit_ceil(std::min<std::uint32_t>(mtu, 65535U) + overhead);
+}
+
 Result<void> PacketRing::open(const std::string& nic, int if_index, std::uint32_t mtu, bool silent) {
   const auto failed = [&](const char* what) { return fail(system_error("nic " + nic + ": " + what, errno)); };
   // Protocol 0: nothing arrives before bind(), when all is set.
@@ -47,8 +52,7 @@ Result<void> PacketRing::open(const std::string& nic, int if_index, std::uint32_
   }
   if (!set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, queue_bytes)) set_option(fd, SOL_SOCKET, SO_RCVBUF, queue_bytes);
 
-  constexpr std::uint32_t overhead = 256;  // slot header, addresses, virtio-net header, Ethernet header, tags
-  slot_size_ = std::bit_ceil(std::min<std::uint32_t>(mtu, 65535U) + overhead);
+  slot_size_ = slot_bytes(mtu);
   tpacket_req request = {};
   request.tp_frame_size = slot_size_;
   request.tp_frame_nr = slots_;

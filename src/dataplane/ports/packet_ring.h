@@ -5,7 +5,7 @@
 //         arrives as a copy in the socket's queue, in the slots' order; it is taken only if it starts with the bytes in the
 //         slot, so that a copy that went missing can never put one frame's bytes under another's tag.
 //         TPACKET_V3 was not taken: it hands blocks over on a timer.
-// Limits  slots() frames between two passes; beyond them the kernel drops (kernel_ring_full). copies_max pieces before complete().
+// Limits  `slots` frames between two passes; beyond them the kernel drops (kernel_ring_full). copies_max pieces before complete().
 // Threads open(), drops(): control. The rest: the worker.
 // Source  packet(7); Linux Documentation/networking/packet_mmap.rst.
 #pragma once
@@ -39,7 +39,8 @@ class PacketRing {
     return taken_slots_ < slots_ && slot_ready((next_slot_ + taken_slots_) % slots_);
   }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  [[nodiscard]] std::uint32_t slots() const noexcept { return slots_; }
+  // What a frame takes in a ring, headers included: a power of two.
+  [[nodiscard]] static std::uint32_t slot_bytes(std::uint32_t mtu) noexcept;
   // Frames that the kernel had no room for.
   [[nodiscard]] std::uint64_t drops() noexcept;
 
