@@ -147,6 +147,8 @@ class Soak:
         self.bed.daemon.do("vnic", "set", name, "--worker", self.choices.randrange(self.bed.workers))
 
     def vnic(self):
+        for guest in self.guests:
+            guest.let_send(False)
         self.check_account()
         self.bed.daemon.do("vnic", "delete", "vm3")
         self.base = self.difference()

@@ -51,16 +51,11 @@ Result<void> PacketPort::open_transmit() {
 }
 
 void PacketPort::start_sorting() {
-  auto sorter = PacketSorter::create(nic_);
-  if (sorter) {
-    if (auto first = sorter->add(ring_.fd()); first) {
-      sorter_.emplace(std::move(*sorter));
-    } else {
-      no_sorter_ = first.error().message;
-    }
-  } else {
-    no_sorter_ = sorter.error().message;
-  }
+  sorter_.emplace(nic_);
+  const auto first = sorter_->add(ring_.fd());
+  if (first) return;
+  no_sorter_ = first.error().message;
+  sorter_.reset();
 }
 
 QueueAbility PacketPort::queue_ability() const {

@@ -65,12 +65,15 @@ Result<void> PacketRing::open(const std::string& nic, int if_index, std::uint32_
   ring_ = static_cast<std::uint8_t*>(ring);
 
   copies_ = std::make_unique_for_overwrite<std::uint8_t[]>(copies_max * copy_size);
-  // Promiscuous as long as the socket lives, so that it ends with the process however that ends.
-  packet_mreq membership = {};
-  membership.mr_ifindex = if_index;
-  membership.mr_type = PACKET_MR_PROMISC;
-  if (!set_option(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)) return failed("asking for all frames");
-  if (silent && !silence_socket(fd)) return failed("setting packet socket options");
+  if (silent) {
+    if (!silence_socket(fd)) return failed("setting packet socket options");
+  } else {
+    // Promiscuous as long as the socket lives, so that it ends with the process however that ends.
+    packet_mreq membership = {};
+    membership.mr_ifindex = if_index;
+    membership.mr_type = PACKET_MR_PROMISC;
+    if (!set_option(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)) return failed("asking for all frames");
+  }
   if (!bind_to(fd, if_index, ETH_P_ALL)) return failed("binding the packet socket");
   return {};
 }

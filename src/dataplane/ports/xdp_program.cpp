@@ -1,6 +1,8 @@
 #include "dataplane/ports/xdp_program.h"
 
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/bpf.h>
 #include <linux/if_link.h>
 
 #include <array>
@@ -8,15 +10,31 @@
 #include <cstddef>
 #include <cstring>
 
-#include "dataplane/ports/bpf_program.h"
-
 namespace patchbay::dataplane {
 namespace {
 
+// struct bpf_insn without its bit fields, so that it can be written as a table.
+struct Instruction {
+  std::uint8_t code;
+  std::uint8_t registers;  // source << 4 | destination
+  std::int16_t offset;
+  std::int32_t immediate;
+};
+static_assert(sizeof(Instruction) == sizeof(bpf_insn));
+
 // What is for the neighbour only (01-80-C2-00-00-0x: LACP, LLDP, spanning tree) stays with the kernel, whose programs, and
 // a team's own sockets, wait for it. All else is for the socket of its queue.
-std::array<BpfInstruction, 18> instructions(int map_fd) noexcept {
-  using namespace bpf;
+std::array<Instruction, 18> instructions(int map_fd) noexcept {
+  constexpr std::uint8_t load_word = BPF_LDX | BPF_MEM | BPF_W;
+  constexpr std::uint8_t load_half = BPF_LDX | BPF_MEM | BPF_H;
+  constexpr std::uint8_t load_double = BPF_LD | BPF_DW | BPF_IMM;
+  constexpr std::uint8_t move = BPF_ALU64 | BPF_MOV | BPF_K;
+  constexpr std::uint8_t move_register = BPF_ALU64 | BPF_MOV | BPF_X;
+  constexpr std::uint8_t add = BPF_ALU64 | BPF_ADD | BPF_K;
+  constexpr std::uint8_t mask = BPF_ALU64 | BPF_AND | BPF_K;
+  constexpr std::uint8_t jump_if_greater = BPF_JMP | BPF_JGT | BPF_X;
+  constexpr std::uint8_t jump_if_equal = BPF_JMP | BPF_JEQ | BPF_K;
+  constexpr std::uint8_t jump_if_not_equal = BPF_JMP | BPF_JNE | BPF_K;
   constexpr std::int32_t reserved_first = 0x00C28001;  // 01-80-C2-00 as it is loaded, and then
   constexpr std::int32_t reserved_mask = 0xF0FF;       // 00-0x
   return {{
@@ -34,11 +52,19 @@ std::array<BpfInstruction, 18> instructions(int map_fd) noexcept {
       {load_double, BPF_PSEUDO_MAP_FD << 4 | 1, 0, map_fd},  // r1 = the map, in two halves
       {0, 0, 0, 0},
       {move, 3, 0, XDP_PASS},  // r3 = what to do if the queue has no socket
-      {call, 0, 0, BPF_FUNC_redirect_map},
-      {leave, 0, 0, 0},
+      {BPF_JMP | BPF_CALL, 0, 0, BPF_FUNC_redirect_map},
+      {BPF_JMP | BPF_EXIT, 0, 0, 0},
       {move, 0, 0, XDP_PASS},
-      {leave, 0, 0, 0},
+      {BPF_JMP | BPF_EXIT, 0, 0, 0},
   }};
+}
+
+// As libbpf's own macro, which is no standard C++, makes them.
+template <typename Options>
+Options options_of() noexcept {
+  Options options = {};
+  options.sz = sizeof options;
+  return options;
 }
 
 std::string name_of_program(std::uint32_t id) {
