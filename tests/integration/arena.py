@@ -155,6 +155,9 @@ class Arena:
         peers = self.lab.add_netns(switch)
         veth(self.lab.host, switch, peers, "eth0")
         self.rest.do("POST", "/v1/switches", {"name": switch, "type": "external", "uplink": switch})
+        # The packet ring of a vnic's queue stays for the next vnic, until the NIC is let go.
+        self._add("bad", ATTACKER, ATTACKER_VLAN, switch)
+        self.rest.do("DELETE", "/v1/vnics/bad")
         self.settle()
         try:
             yield

@@ -7,7 +7,7 @@
 //         into it and wait there for the kernel, and what is in it when the process dies is lost.
 //         What frames still need is left to the kernel, which does it or lets the NIC do it, but for veth: there it would
 //         reach the other end unfinished, where programs that read whole frames take it for one.
-// Limits  ring_slots frames between two passes, queue_slots, or queue_ring_bytes, in a queue; beyond them the kernel drops (kernel_ring_full).
+// Limits  ring_slots frames between two passes, the same or queue_ring_bytes in a queue; beyond them the kernel drops (kernel_ring_full).
 // Threads open(), set_carrier(), kernel_drops(), queues: control. The rest: the worker.
 // Source  packet(7).
 #pragma once
@@ -57,9 +57,7 @@ class PacketPort final : public UplinkPort {
   void set_full(bool full) noexcept;
 
   static constexpr std::uint32_t ring_slots = 2048;
-  static constexpr std::uint32_t queue_slots = 512;
-  static constexpr std::uint32_t queue_ring_bytes = 2U
-                                                    << 20;  // of large slots fewer: the kernel does not swap rings out
+  static constexpr std::uint32_t queue_ring_bytes = 4U << 20;  // the kernel does not swap rings out
 
   // The ring of a queue, kept for the next one when that closes.
   struct QueueRing {

@@ -78,7 +78,7 @@ Result<PacketPort::QueueRing*> PacketPort::free_ring() {
     return fail(ErrorCode::no_resource, fmt::format("nic {}: all {} queues are in use", nic_, queues_.size()));
   }
   QueueRing made;
-  made.ring = std::make_unique<PacketRing>(std::min(queue_slots, queue_ring_bytes / PacketRing::slot_bytes(mtu_)));
+  made.ring = std::make_unique<PacketRing>(std::min(ring_slots, queue_ring_bytes / PacketRing::slot_bytes(mtu_)));
   if (auto opened = made.ring->open(nic_, if_index_, mtu_, true); !opened) return fail(opened.error());
   const auto number = sorter_->add(made.ring->fd());
   if (!number) return fail(number.error());
