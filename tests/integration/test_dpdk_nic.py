@@ -181,7 +181,7 @@ def test_its_pools_are_queues_of_vnics(bed):
     try:
         rows = queues()
         assert {name: (row["state"], row["sorting"], row["vlan"]) for name, row in rows.items()} == {
-            "mgmt": ("running", "vmdq", None), "h101": ("running", "vmdq", 101)}, rows
+            "mgmt": ("running", "vmdq", 0), "h101": ("running", "vmdq", 101)}, rows
         assert len({row["queue"] for row in rows.values()} - {0}) == 2
         bed.wait_answer()
         come_by_queue("mgmt", bed.answers)

@@ -216,8 +216,8 @@ def test_members_come_and_go_under_traffic(bed):
     # Judged by what left: the switch behind it drops frames by itself when it gets no CPU.
     def all_left():
         uplink, vm = bed.json("switch", "show", "lan")["uplink"], bed.json("vnic", "show", "vm")
-        return uplink["counters"]["to_wire"]["frames"] == vm["counters"]["from_guest"]["frames"]
-    wait_until(all_left, "as many frames to the wire as came from the vnic")  # they are not read at the same time
+        return uplink["counters"]["to_wire"]["frames"] == vm["counters"]["from_guest"]["frames"] and uplink
+    uplink = wait_until(all_left, "as many frames to the wire as came from the vnic")  # they are not read at the same time
     assert not {"not_connected", "uplink_refused"} & set(drops(uplink)), "what a vnic sends has a member at every moment"
     assert not out.doubled and not inwards.doubled
 

@@ -78,23 +78,26 @@ void Team::set(const model::Team& settings, std::vector<Member> members) {
   update(now);
 }
 
-// Of members that a partner sends to: it hears of it first, and what it sends until then is still taken.
+// Members that leave hand over to the others first, so that no frame finds nobody. A partner that sends to them hears of it,
+// and what it sends until then is still taken.
 void Team::take_leave(const std::vector<Member>& staying, Time now) {
-  Weights weights = weigh();
   std::uint32_t leaving = 0;
+  bool told = false;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
-    const bool stays = std::find(staying.begin(), staying.end(), slot.member) != staying.end();
-    if (stays || !slot.lacp || !slot.lacp->distributing() || !slot.channel) continue;
-    slot.channel->send(encode(slot.lacp->leave(now), slot.member.mac));
-    weights[i] = 0;
+    slot.leaves = std::find(staying.begin(), staying.end(), slot.member) == staying.end();
+    if (!slot.leaves) continue;
     leaving |= std::uint32_t{1} << i;
+    if (!slot.lacp || !slot.lacp->distributing() || !slot.channel) continue;
+    slot.channel->send(encode(slot.lacp->leave(now), slot.member.mac));
+    told = true;
   }
   if (leaving == 0) return;
-  dataplane::TeamPaths paths = make_paths(weights, paths_);
-  paths.receives |= leaving;
+  judge_links(now);
+  dataplane::TeamPaths paths = make_paths(weigh(), paths_);
+  paths.receives |= leaving & paths_.receives;
   take_paths(paths, now);
-  std::this_thread::sleep_for(leave_time);
+  if (told) std::this_thread::sleep_for(leave_time);
 }
 
 // Members that stay keep what is known of them; their numbers change.
@@ -252,7 +255,7 @@ void Team::judge_links(Time now) {
     slot.ready = slot.ready || now - *slot.good_since >= delay;
   }
   // Without any other, a fresh link is better than none.
-  if (std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.ready; })) return;
+  if (std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.ready && !slot.leaves; })) return;
   for (Slot& slot : slots_) slot.ready = slot.good_since.has_value();
 }
 
@@ -319,7 +322,7 @@ void Team::run_lacp(Time now) {
 }
 
 bool Team::can_carry(const Slot& slot) const {
-  if (!slot.ready) return false;
+  if (!slot.ready || slot.leaves) return false;
   return !slot.lacp || slot.lacp->distributing() || slot.individual;
 }
 
@@ -385,7 +388,7 @@ void Team::take_paths(const dataplane::TeamPaths& wanted, Time now) {
   bool lost = false;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     if (sends_by(before, i) == sends_by(paths_, i)) continue;
-    lost = lost || !sends_by(paths_, i);
+    lost = lost || (!sends_by(paths_, i) && !slots_[i].leaves);
     spdlog::info("team {}: {} {}", name_, slots_[i].member.nic,
                  sends_by(paths_, i) ? "carries frames" : "carries frames no longer");
   }

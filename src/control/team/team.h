@@ -87,6 +87,7 @@ class Team {
     std::string trouble;
     std::optional<Time> good_since;  // its link
     bool ready = false;              // and that for long enough
+    bool leaves = false;             // it is being taken out
     bool individual = false;         // lacp: it carries frames though its partner does not speak
     std::uint16_t number = 0;        // lacp: of its port
     std::unique_ptr<LacpPort> lacp;
