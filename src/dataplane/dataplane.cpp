@@ -349,7 +349,7 @@ const char* to_string(QueueSorting sorting) noexcept {
     case QueueSorting::ntuple:
       return "ntuple";
     case QueueSorting::flow_rules:
-      return "flow-rules";
+      return "flow_rules";
     case QueueSorting::vmdq:
       return "vmdq";
   }

@@ -14,8 +14,8 @@ constexpr NicFacts i82576{
     .vlan_filters = 32,
     .dpdk = "net_e1000_igb",
     .note =
-        "DPDK's driver chooses pools by VLAN alone, so one vnic of each VLAN can have a queue, and vnics without a "
-        "VLAN none; with RSS there are no pools."};
+        "Patchbay sorts into its pools by address, with the driver's own choice by VLAN switched off: 7 vnics have a "
+        "queue, on switches with an MTU of at most 1500. Tried on an emulated one only."};
 constexpr NicFacts i82576_vf{.name = "Intel 82576 virtual function",
                              .queues = 2,
                              .vmdq_pools = 0,

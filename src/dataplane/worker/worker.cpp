@@ -196,7 +196,7 @@ std::size_t Worker::drain(Port& port) noexcept {
 }
 
 bool Worker::waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept {
-  if (entry.port->held.load(std::memory_order_acquire)) return true;
+  if (entry.rule.uplink && entry.port->held.load(std::memory_order_acquire)) return true;
   const Loan& loan = entry.port->loan;
   const std::size_t bursts = entry.rule.uplink ? uplink_bursts : 1;
   if (loan.open.load(std::memory_order_relaxed) && loan.bursts == bursts) return true;
