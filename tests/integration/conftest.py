@@ -180,11 +180,13 @@ def pytest_runtest_makereport(item):
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Where several processes run the tests (-n, --dist loadgroup): a module stays in one, and so does all that shares the
-    bed. The bed's tests come first, for they take longest."""
+    bed of this file. What takes longest comes first: the bed's tests in one process, the soaks in another."""
+    def shares_bed(item):
+        beds = item._fixtureinfo.name2fixturedefs.get("bed")  # pylint: disable=protected-access
+        return bool(beds) and beds[-1].func.__module__ == __name__
     for item in items:
-        group = "bed" if "bed" in item.fixturenames else item.module.__name__
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: "bed" not in item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("bed" if shares_bed(item) else item.module.__name__))
+    items.sort(key=lambda item: (not shares_bed(item), "soak" not in item.module.__name__))
 
 
 def pytest_configure(config):

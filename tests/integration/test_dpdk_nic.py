@@ -187,6 +187,7 @@ def test_its_pools_are_queues_of_vnics(bed):
         come_by_queue("mgmt", bed.answers)
         with RawPort(bed.wire, bed.nic.wire) as raw:
             come_by_queue("h101", lambda: len(bed.echo(raw, 1500)) == 1)
+        check_idle(bed.daemon)
         # Back to the default queue, and again.
         bed.daemon.do("vnic", "set", "mgmt", "--vmq-weight", 0)
         assert "mgmt" not in queues()
@@ -203,6 +204,7 @@ def test_its_pools_are_queues_of_vnics(bed):
     assert {row["sorting"] for row in queues().values()} == {"software"}
     bed.wait_answer()
     assert bed.wire.run("busybox", "ping", "-q", "-c", 3, "-W", 5, "-s", 8972, HOST, check=False).returncode == 0
+    check_idle(bed.daemon)
 
 
 def test_the_device_says_what_it_is(bed):

@@ -70,7 +70,6 @@ VmqNicView HostService::view_of_queues(const std::string& nic, const model::Swit
 
 VmqQueueView HostService::view_of(const vmq::QueueStatus& queue) const {
   const vmq::QueueCount counted = executor_.counted_by(queue);
-  const auto ability = executor_.queue_ability(queue.nic);
   return {queue.nic,
           queue.number,
           queue.vnic,
@@ -80,7 +79,7 @@ VmqQueueView HostService::view_of(const vmq::QueueStatus& queue) const {
           executor_.worker_of(queue),
           counted.traffic,
           counted.drops,
-          ability ? to_string(ability->sorting) : ""};
+          to_string(queue.sorting)};
 }
 
 std::optional<VnicVmqView> HostService::vmq_of(const model::Vnic& vnic,

@@ -57,7 +57,7 @@ bool Queues::want(const std::vector<WantedUplink>& wanted) {
   for (auto& [key, queue] : queues_) {
     const auto targets = targets_.find(queue.vnic);
     const bool stays =
-        targets != targets_.end() &&
+        targets != targets_.end() && dataplane_.queue_ability(queue.uplink).sorting == queue.sorting &&
         std::any_of(targets->second.begin(), targets->second.end(), [&held = queue](const Target& target) {
           return target.place.port == held.uplink && target.filter == held.filter;
         });
@@ -201,6 +201,7 @@ bool Queues::allocate() {
 }
 
 std::optional<Queues::Queue> Queues::open(const std::string& vnic, const Target& target) {
+  const dataplane::QueueSorting sorting = dataplane_.queue_ability(target.place.port).sorting;
   const auto port = dataplane_.open_queue(target.place.port);
   if (!port) {
     note_failure(vnic, target.place.nic, port.error());
@@ -211,7 +212,8 @@ std::optional<Queues::Queue> Queues::open(const std::string& vnic, const Target&
               .number = take_number(target.place.port),
               .vnic = vnic,
               .filter = target.filter,
-              .port = *port};
+              .port = *port,
+              .sorting = sorting};
   step(queue, QueueEvent::allocate_queue);
   if (const auto ok = dataplane_.set_queue_filter(queue.port, queue.filter); !ok) {
     note_failure(vnic, queue.nic, ok.error());
@@ -260,7 +262,7 @@ std::vector<PortId> Queues::of(const std::string& vnic) const {
 std::vector<QueueStatus> Queues::status() const {
   std::vector<QueueStatus> all;
   for (const auto& [key, queue] : queues_) {
-    all.push_back({queue.nic, queue.number, queue.vnic, queue.filter, queue.state, queue.port});
+    all.push_back({queue.nic, queue.number, queue.vnic, queue.filter, queue.state, queue.port, queue.sorting});
   }
   std::sort(all.begin(), all.end(), [](const QueueStatus& a, const QueueStatus& b) {
     return std::tie(a.nic, a.number) < std::tie(b.nic, b.number);

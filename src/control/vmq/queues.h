@@ -7,6 +7,7 @@
 //         default queue and keeps the reason; each allocate() tries it again.
 //         Of a team either each vnic has one queue, at the member where its address is at home (sum-of-queues), or one at
 //         every member (min-queues): then the smallest member says how many vnics can have queues.
+//         An uplink that sorts in another way than before (its switch's MTU has changed, for one) gets other queues.
 // States  Each queue goes by queue_state.h.
 // Threads control's only.
 // Source  Windows Server 2012 R2 LBFO (queues with teams).
@@ -54,6 +55,7 @@ struct QueueStatus {
   dataplane::QueueFilter filter;
   QueueState state = QueueState::undefined;
   PortId port{};
+  dataplane::QueueSorting sorting{};
 };
 // What came in, and how much of it was dropped.
 struct QueueCount {
@@ -97,6 +99,7 @@ class Queues {
     dataplane::QueueFilter filter;
     QueueState state = QueueState::undefined;
     PortId port{};
+    dataplane::QueueSorting sorting{};
   };
   // A queue that is to be.
   struct Target {

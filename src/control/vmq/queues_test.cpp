@@ -71,6 +71,16 @@ TEST_F(QueuesTest, one_that_is_given_back_goes_to_who_waits) {
   EXPECT_EQ(status(), (Lines{"eth1#1 c running", "eth1#2 b running"})) << "the number is free again";
 }
 
+TEST_F(QueuesTest, an_uplink_that_sorts_in_another_way_gets_other_queues) {
+  settle_on_eth1({vnic("a", 1)});
+  dataplane.calls.clear();
+  dataplane.ability.sorting = QueueSorting::software;
+  settle_on_eth1({vnic("a", 1)});
+  EXPECT_EQ(dataplane.take_calls(), (Lines{"no_filter eth1#1", "publish without", "close eth1#1", "open_queue eth1#2",
+                                           "filter eth1#2 02:00:00:00:00:01/0", "publish"}));
+  EXPECT_EQ(queues.status().front().sorting, QueueSorting::software);
+}
+
 TEST_F(QueuesTest, another_filter_is_another_queue) {
   settle_on_eth1({vnic("a", 1)});
   dataplane.calls.clear();
