@@ -186,6 +186,25 @@ def test_who_moves_to_another_member_is_announced_in_its_vlan(bed):
     check_both_ways(bed)
 
 
+def test_who_leaves_a_vlan_is_not_announced_there_any_more(bed):
+    vnics = [(name, 101) for name in ("vm", "vm2", "vm3", "vm4")]
+    bed.cable(bond=False).wire("--balance", "vnic-port", vnics=vnics)
+    bed.wait_states("active", "active")
+    check_both_ways(bed)
+    bed.set_cable("eth1", False)
+    bed.wait_states("down", "active")
+    # Within the second in which it is said again and again where they are now.
+    for name, vid in vnics:
+        bed.daemon.do("vnic", "set", name, "--vlan", vid + 1)
+    bed.daemon.do("vnic", "create", "last", "--switch", "lan", "--host", "--vlan", 101)
+    port, station = bed.port(bed.netns, "last"), bed.port(bed.station, "eth0")
+    hears_once(bed, (port, mac_bytes(bed.netns.mac("last"))), station, BROADCAST)  # behind all that was on its way
+    macs = {mac_bytes(bed.netns.mac(name)) for name, _ in vnics}
+    assert not station.receive(lambda frame: frame[6:12] in macs, limit_s=1.5)
+    for name, vid in vnics:
+        assert bed.physical.port_of(bed.netns.mac(name), vid + 1), f"{name} is announced where it is"
+
+
 def test_one_active_and_one_standby_member(bed):
     bed.cable(bond=False).wire("--standby", "eth2", "--failback-delay", 300)
     bed.wait_states("active", "standby")

@@ -9,19 +9,18 @@ import time
 from lab.cables import BOND, NICS, Cables
 from lab.daemon import build_dir
 from lab.lab import Lab
-from lab.numbered import Stream, mac_bytes
 from lab.physical import OpenVSwitch
 from lab.proc import LabError, wait_until
-from lab.rawport import RawPort
 
 from . import machine, measure
+from .wire_programs import WireStream
 
 VID = 101
 LACP = ("bond_mode=balance-tcp", "lacp=active", "other_config:lacp-time=fast")
 EVENTS = ("carrier", "silence", "removal")
 DIRECTIONS = ("out", "in")
 COMPARED = ("patchbay", "ovs")
-PACE_S, BATCH = 0.001, 10  # 10,000 frames a second
+FRAMES_PER_S, FLOWS = 10000, 32
 SHAPED = "200mbit"
 VM = "vm"
 SETTLE_S = 20.0
@@ -153,7 +152,7 @@ class Bench:
                 facts.update(candidate=candidate.name, event=event, direction=direction)
                 self.results["failover"].append(facts)
                 say(f"   {event}, {direction}: {facts['lost']} of {facts['sent']} lost, longest gap "
-                    f"{facts['gap_ms']:.1f} ms, {facts['reordered']} out of order, {facts['doubled']} twice")
+                    f"{facts['gap_ms']:.1f} ms (before: {facts['gap_before_ms']:.1f}), {facts['reordered']} out of order, {facts['doubled']} twice")
 
     def throughput(self, candidate):
         """Each cable is held to a rate: what eight TCP streams get through one, and through two."""
@@ -176,7 +175,6 @@ class _Wired:
     def __init__(self, bench, candidate, nics):
         self.bench, self.candidate, self.nics = bench, candidate, nics
         self.cables = Cables(bench.physical, candidate.netns, [VID])
-        self.ports = []
 
     def __enter__(self):
         self.cables.plug(*LACP)
@@ -187,8 +185,6 @@ class _Wired:
         return self
 
     def __exit__(self, *_):
-        for port in self.ports:
-            port.close()
         self.candidate.unwire()
         self.cables.unplug()
 
@@ -197,11 +193,8 @@ class _Wired:
                    SETTLE_S)
 
     def _stream(self, direction):
-        ends = [(RawPort(netns, interface), mac_bytes(netns.mac(interface)))
-                for netns, interface in ((self.candidate.netns, VM), (self.bench.station, "eth0"))]
-        self.ports += [port for port, _ in ends]
-        source, target = ends if direction == "out" else reversed(ends)
-        return Stream(source, target[0], target[1], pace_s=PACE_S, batch=BATCH, flows=32)
+        ends = [(self.candidate.netns, VM), (self.bench.station, "eth0")]
+        return WireStream(*(ends if direction == "out" else reversed(ends)), FRAMES_PER_S, FLOWS)
 
     def lose(self, event, direction):
         nic = NICS[0]
@@ -209,14 +202,17 @@ class _Wired:
                "removal": lambda: self.candidate.remove(nic)}[event]
         with self._stream(direction) as stream:
             stream.goes_on(1000)
-            before = stream.longest_gap_s
-            stream.longest_gap_s = 0.0
+            stream.ask()
+            time.sleep(1.0)
+            before = stream.ask()
             act()
             self._wait_active(1)
             time.sleep(2.0)
-        return {"sent": stream.sent, "frames_per_s": stream.sent / stream.seconds, "lost": stream.lost,
-                "gap_ms": stream.longest_gap_s * 1000, "gap_before_ms": before * 1000, "reordered": stream.reordered,
-                "doubled": len(stream.doubled)}
+            after = stream.ask()
+        total = stream.total
+        return {"sent": stream.sent, "frames_per_s": stream.sent / stream.seconds, "lost": stream.sent - total["heard"],
+                "gap_ms": after["flow_gap_ms"], "gap_before_ms": before["flow_gap_ms"], "reordered": total["reordered"],
+                "doubled": total["doubled"], "lost_by_socket": total["lost_by_socket"]}
 
     def tcp(self, seconds):
         for nic in self.nics:

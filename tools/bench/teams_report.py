@@ -3,7 +3,7 @@
 import os
 
 from .report import machine_line, median, spread, table
-from .teams import DIRECTIONS, EVENTS, SHAPED
+from .teams import DIRECTIONS, EVENTS, FLOWS, SHAPED
 
 EVENT_TITLES = {"carrier": "carrier lost", "silence": "up, but silent", "removal": "taken out of the team"}
 DIRECTION_TITLES = {"out": "VM to wire", "in": "wire to VM"}
@@ -36,13 +36,15 @@ class TeamsReport:
                     if runs:
                         rows.append([EVENT_TITLES[event], DIRECTION_TITLES[direction], title]
                                     + [spread([run[what] for run in runs], digits=digits)
-                                       for what, digits in (("lost", 0), ("gap_ms", 1), ("reordered", 0), ("doubled", 0))])
+                                       for what, digits in (("lost", 0), ("gap_ms", 1), ("gap_before_ms", 1), ("reordered", 0), ("doubled", 0))])
         if not rows:
             return ""
         rate = median([run["frames_per_s"] for run in self.results["failover"]])
-        return (f"**One of two members lost**, under {rate:,.0f} numbered frames/s in 32 flows; median (least–most). The gap is "
-                "the longest time without any frame.\n\n"
-                + table(["what happens", "direction", "candidate", "lost", "longest gap, ms", "out of order", "twice"], rows))
+        return (f"**One of two members lost**, under {rate:,.0f} numbered frames/s in {FLOWS} flows; median (least–most). A gap is the "
+                f"longest time without a frame of any one flow, of which each has one every {1000 * FLOWS / rate:.1f} ms; "
+                "before: in the second before it happens.\n\n"
+                + table(["what happens", "direction", "candidate", "lost", "longest gap, ms", "before", "out of order",
+                         "twice"], rows))
 
     def throughput(self):
         rows = []

@@ -5,9 +5,7 @@ which the kernel sorts, or all share the ring of the NIC (--vmq-weight 0).
 """
 
 import argparse
-import json
 import os
-import subprocess
 import time
 
 from lab.daemon import build_dir
@@ -17,6 +15,7 @@ from lab.proc import LabError
 from . import machine, measure
 from .candidates import Setup
 from .uplinks import FAR, MIRROR, PatchbayPacket, Wire
+from .wire_programs import Flood
 
 SIZES = (64, 1514)
 VNICS = 4
@@ -55,23 +54,6 @@ class Shared(Own):
 
 
 CLASSES = (Own, Shared)
-
-
-class Flood:
-    """Frames from the wire for the busy vnic, as fast as they go."""
-
-    def __init__(self, netns):
-        program = os.path.join(build_dir(), "tests", "performance", "patchbay_wire_flood")
-        if not os.access(program, os.X_OK):
-            raise LabError(f"{program} is not built: ninja -C {build_dir()} bench_programs")
-        self._process = netns.start("wire-flood", program, FAR, BUSY_MAC, FLOOD_BYTES, 0, stdin=subprocess.PIPE)
-
-    def end(self):
-        """{"sent", "seconds"}"""
-        self._process.popen.stdin.close()
-        self._process.wait()
-        with open(self._process.log, encoding="utf-8") as file:
-            return json.loads(file.read().splitlines()[-1])
 
 
 class Bench:
@@ -127,7 +109,7 @@ class Bench:
         setup = Setup(vnics=2, uplink=True, shape={"mirror": MIRROR})
         with measure.attached(self.lab, candidate.with_busy(True), setup, self.generator_cpu) as bed:
             for busy in (False, True):
-                flood = Flood(self.wire.far) if busy else None
+                flood = Flood(self.wire.far, FAR, BUSY_MAC, FLOOD_BYTES) if busy else None
                 result = bed.generator.run(seconds=self.arguments.seconds, frame_bytes=64, rate=QUIET_RATE, burst=1)
                 came = flood.end() if flood else {"sent": 0, "seconds": 1.0}
                 facts = {key: result[key] for key in ("sent", "received", "lost", "reordered", "latency_ns")}

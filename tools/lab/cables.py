@@ -5,7 +5,6 @@ from .proc import wait_until
 
 NICS = ("eth1", "eth2")
 BOND = "bond0"
-SPARE = "spare"  # of the bond there, without a cable
 
 
 class Cables:
@@ -25,19 +24,20 @@ class Cables:
         self._physical.netns.run("ip", "link", "set", self.ends[NICS.index(nic)], "up" if up else "down")
 
     def silence(self, nic):
-        """The cable stays, and nobody is at its other end any more."""
-        self._physical.netns.run("ip", "link", "add", SPARE, "type", "dummy", check=False)
-        # A bond of one is no bond there, but another partner.
-        self._physical.vsctl("--may-exist", "add-bond-iface", BOND, SPARE,
-                             "--", "del-bond-iface", BOND, self.ends[NICS.index(nic)])
+        """The cable stays, has carrier, and carries nothing any more."""
+        for netns, end in self._ends_of(nic):
+            netns.run("tc", "qdisc", "replace", "dev", end, "root", "blackhole")
 
     def speak(self, nic):
-        self._physical.vsctl("add-bond-iface", BOND, self.ends[NICS.index(nic)])
+        for netns, end in self._ends_of(nic):
+            netns.run("tc", "qdisc", "delete", "dev", end, "root")
+
+    def _ends_of(self, nic):
+        return (self._netns, nic), (self._physical.netns, self.ends[NICS.index(nic)])
 
     def unplug(self):
         for end in self.ends:
             self._physical.netns.run("ip", "link", "delete", end, check=False)
-        self._physical.netns.run("ip", "link", "delete", SPARE, check=False)
         for port in (BOND, *self.ends):
             self._physical.vsctl("--if-exists", "del-port", "wire", port)
         self.ends = []

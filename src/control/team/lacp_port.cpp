@@ -91,6 +91,9 @@ void LacpPort::become_expired(Time now) {
 void LacpPort::become_defaulted(Time now) {
   receive_ = Receive::defaulted;
   partner_ = {};
+  // To nobody we speak as often as we want to hear: at two ends that lost each other somebody has to speak first, and 30
+  // seconds are long.
+  set(partner_, lacp_short_timeout, has(actor_, lacp_short_timeout));
   selected_ = Selected::unselected;
   while (step_mux(now)) {
   }

@@ -34,9 +34,9 @@ class LacpPair : public testing::Test {
       if (from_us) {
         ++sent_;
         sent_at_.push_back(now_);
-        if (they_speak_) they_.receive(through_the_wire(*from_us), now_);
+        if (they_speak_ && !cut_) they_.receive(through_the_wire(*from_us), now_);
       }
-      if (from_them) us_.receive(through_the_wire(*from_them), now_);
+      if (from_them && !cut_) us_.receive(through_the_wire(*from_them), now_);
       select();
     }
   }
@@ -58,6 +58,7 @@ class LacpPair : public testing::Test {
   LacpPort they_{end_of(theirs, 7, true)};
   Selected ours_ = Selected::selected;
   bool they_speak_ = true;
+  bool cut_ = false;  // the wire
   Time now_ = Time{} + std::chrono::hours(1);
   unsigned sent_ = 0;
   std::vector<Time> sent_at_;
@@ -116,6 +117,19 @@ TEST_F(LacpPair, APartnerThatFallsSilentExpiresAfterThreeSecondsAndIsForgottenAf
   they_speak_ = true;
   run(seconds(5));
   EXPECT_TRUE(us_.distributing());
+}
+
+TEST_F(LacpPair, EndsThatLostEachOtherFindEachOtherSoonWhenTheWireIsWholeAgain) {
+  link(true);
+  run(seconds(5));
+  cut_ = true;
+  run(seconds(20));
+  ASSERT_TRUE(us_.defaulted() && they_.defaulted());
+  cut_ = false;
+  run(milliseconds(1100));
+  EXPECT_FALSE(us_.defaulted() || they_.defaulted());
+  run(seconds(3));
+  EXPECT_TRUE(us_.distributing() && they_.distributing());
 }
 
 TEST_F(LacpPair, ASlowTimerWaitsForNinetySeconds) {

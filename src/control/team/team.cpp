@@ -402,7 +402,7 @@ std::string Team::home_nic_of(MacAddr mac) const {
   return member < slots_.size() ? slots_[member].member.nic : "";
 }
 
-void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {
+std::vector<Address> Team::addresses_behind() const {
   std::vector<Address> all = addresses_;
   if (!switch_name_.empty()) {
     for (const auto& learned : dataplane_.learned_addresses(switch_name_)) {
@@ -411,6 +411,11 @@ void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {
       all.push_back({learned.mac, vid ? model::VlanMode(model::Access{*vid}) : model::VlanMode(model::Untagged{})});
     }
   }
+  return all;
+}
+
+void Team::announce_moved(const dataplane::TeamPaths& before, Time now) {
+  std::vector<Address> all = addresses_behind();
   std::erase_if(all, [&](const Address& address) {
     return home_of(address.mac, settings_.balance, paths_) == home_of(address.mac, settings_.balance, before);
   });
@@ -443,6 +448,11 @@ void Team::announce_again(Time now) {
   const auto due = std::remove_if(repeats_.begin(), repeats_.end(), [now](Time at) { return at <= now; });
   if (due == repeats_.end()) return;
   repeats_.erase(due, repeats_.end());
+  // Who is gone since, or in another VLAN, is not said to be there.
+  const std::vector<Address> behind = addresses_behind();
+  std::erase_if(moved_, [&behind](const Address& address) {
+    return std::find(behind.begin(), behind.end(), address) == behind.end();
+  });
   for (const Address& address : moved_) announce(address);
   if (repeats_.empty()) moved_.clear();
 }

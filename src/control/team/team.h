@@ -111,6 +111,8 @@ class Team {
   [[nodiscard]] Weights weigh() const;
   void note_states(const Weights& weights);
   void take_paths(const dataplane::TeamPaths& paths, Time now);
+  // Of vnics, and those learned behind them.
+  [[nodiscard]] std::vector<Address> addresses_behind() const;
   void announce_moved(const dataplane::TeamPaths& before, Time now);
   // Now, and some times again.
   void say_where(std::vector<Address> addresses, Time now);
