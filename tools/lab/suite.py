@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as xml
 
@@ -28,6 +29,8 @@ SANITIZERS = (
     ("build-tsan", [*CLANG, "-DPATCHBAY_SANITIZE=thread"], THREADED),
 )
 FUZZ_S = 30  # each target
+# Of what is compiled beside the integration tests, in the time that they leave.
+WHEN_IDLE = ("chrt", "--idle", "0")
 # Integration tests at once: they wait more than they work. conftest.py says which have to stay together.
 INTEGRATION_PROCESSES = 2
 SOURCE_FOLDERS = ("src", "clients", "tests")
@@ -38,6 +41,7 @@ class Suite:
         self.jobs = jobs
         self.passed = self.failed = self.skipped = 0
         self.failures = []
+        self._counting = threading.Lock()
         # The thread sanitizer does not start where addresses are randomised as widely as new kernels do it.
         self.fixed_addresses = ["setarch", os.uname().machine, "-R"]
 
@@ -45,11 +49,12 @@ class Suite:
         print(f"== {text}", flush=True)
 
     def count(self, passed, name):
-        if passed:
-            self.passed += 1
-        else:
-            self.failed += 1
-            self.failures.append(name)
+        with self._counting:
+            if passed:
+                self.passed += 1
+            else:
+                self.failed += 1
+                self.failures.append(name)
         return passed
 
     def check(self, name, command):
@@ -69,8 +74,9 @@ class Suite:
                 files += [os.path.join(folder, name) for name in names if name.endswith((".h", ".cpp"))]
         self.check("format", ["clang-format", "--dry-run", "-Werror", *sorted(files)])
 
-    def build(self, folder, options, tests=None):
-        """Everything, or only the unit tests whose names `tests`, a regular expression, finds."""
+    def build(self, folder, options, tests=None, priority=()):
+        """Everything, or only the unit tests whose names `tests`, a regular expression, finds. `priority`: words before the
+        command."""
         place = os.path.join(REPOSITORY, folder)
         launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if _installed("ccache") else []
         configure = ["cmake", "-S", REPOSITORY, "-B", place, "-G", "Ninja", *options, *launcher]
@@ -84,7 +90,7 @@ class Suite:
             targets = [program for program in programs if program.endswith("_test")
                        and re.search(tests, _folder_of(program) + ":")]
         return self.check(f"{folder}: build",
-                          [*self.fixed_addresses, "ninja", "-C", place, "-j", str(self.jobs), *targets])
+                          [*priority, *self.fixed_addresses, "ninja", "-C", place, "-j", str(self.jobs), *targets])
 
     def unit_tests(self, folder, tests=None):
         place = os.path.join(REPOSITORY, folder)
@@ -167,13 +173,15 @@ def main():
     if built:
         suite.unit_tests("build")
     if not arguments.quick:
-        for folder, options, tests in SANITIZERS:
-            if suite.build(folder, options, tests):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            builds = [pool.submit(suite.build, folder, options, tests, WHEN_IDLE) for folder, options, tests in SANITIZERS]
+            if built:
+                suite.integration(arguments.pytest)
+        for (folder, _, tests), build in zip(SANITIZERS, builds):
+            if build.result():
                 suite.unit_tests(folder, tests)
                 if folder == "build-asan":
                     suite.fuzz(folder)
-        if built:
-            suite.integration(arguments.pytest)
     for failure in suite.failures:
         print(f"FAILED {failure}")
     print(f"{suite.passed} passed, {suite.failed} failed, {suite.skipped} skipped", flush=True)
