@@ -1,5 +1,7 @@
 """Teams against Open vSwitch: bonds that speak LACP, bonds that do not, and two ports of which the switch knows nothing."""
 
+import re
+
 import pytest
 from conftest import lab_name
 from lab.proc import wait_until
@@ -217,6 +219,28 @@ def test_one_active_and_one_standby_member(bed):
     bed.set_cable("eth1", True)
     bed.wait_states("active", "standby")
     check_both_ways(bed)
+
+
+def test_a_bond_without_lacp_that_uses_one_cable_too(bed):
+    """Both ends have one active member, and go by the carrier alone."""
+    bed.cable("bond_mode=active-backup", "lacp=off")
+    bed.physical.vsctl("set", "port", "bond0", f"other_config:bond-primary={bed.ends[0]}")
+    bed.wire("--standby", "eth2")
+
+    def wait_both(ours, theirs):
+        bed.wait_states(*ours)
+        line = f"({bed.ends[NICS.index(theirs)]})"
+        wait_until(lambda: re.search(r"active member mac: .*" + re.escape(line), bed.physical.appctl("bond/show").stdout),
+                   f"the bond to use {theirs}", 20.0)
+    wait_both(("active", "standby"), "eth1")
+    check_both_ways(bed)
+    bed.set_cable("eth1", False)
+    wait_both(("down", "active"), "eth2")
+    check_both_ways(bed)
+    bed.set_cable("eth1", True)
+    wait_both(("active", "standby"), "eth1")
+    check_both_ways(bed)
+    bed.check_account()
 
 
 def test_members_come_and_go_under_traffic(bed):
