@@ -24,7 +24,10 @@ constexpr std::uint8_t icmp6_discovery_last = 137;
 constexpr std::uint64_t flowlet_gaps_per_second = 1000;  // 1 ms: a pause that no two paths differ by
 constexpr std::uint64_t fades_per_second = 100;          // loads are halved so often
 constexpr std::uint64_t moves_per_second = 5;            // 200 ms: frames for an address's old home are on their way
-constexpr std::size_t print_bytes = 28;                  // behind the Ethernet header: an ARP message
+constexpr std::uint64_t ticks_per_second = 100;
+constexpr std::uint64_t copy_ticks = 10;   // 100 ms: copies of a frame do not differ by more
+constexpr std::size_t print_bytes = 28;    // behind the Ethernet header: an ARP message
+constexpr std::size_t copied_bytes = 112;  // enough for what differs between two frames of a flow
 
 std::uint64_t destination_of(const Frame& frame) noexcept {
   return load_be48(frame.head);
@@ -67,11 +70,11 @@ Inside inside_of(const Frame& frame) noexcept {
 }
 
 // What frames that are the same have in common, at both ends of the switch.
-std::uint64_t print_of(const Frame& frame) noexcept {
+std::uint64_t print_of(const Frame& frame, std::size_t bytes) noexcept {
   const Inside inside = inside_of(frame);
   std::uint64_t print = mix(destination_of(frame) ^ (std::uint64_t{inside.vid} << 48));
   print = mix(print ^ source_of(frame));
-  const std::size_t end = std::min<std::size_t>(frame.head_size, inside.type_at + 2 + print_bytes);
+  const std::size_t end = std::min<std::size_t>(frame.head_size, inside.type_at + 2 + bytes);
   std::size_t at = inside.type_at;
   for (; at + sizeof(std::uint64_t) <= end; at += sizeof(std::uint64_t)) {
     std::uint64_t word;
@@ -92,6 +95,7 @@ TeamPort::TeamPort(PortId id, int fault_event_fd, std::uint64_t tsc_hz)
     : Port(id, fault_event_fd),
       second_(tsc_hz),
       flowlet_gap_(second_ / flowlet_gaps_per_second),
+      tick_(std::max<std::uint64_t>(1, second_ / ticks_per_second)),
       flowlets_(flowlets_max),
       sent_(sent_max) {
   for (auto& sender : senders_) sender.store(team_no_member, std::memory_order_relaxed);
@@ -118,6 +122,8 @@ void TeamPort::set_members(const TeamConfig& config, std::vector<Member> members
   for (Flowlet& flowlet : flowlets_) flowlet = {};
   loads_.fill(0);
   before_until_.store(0, std::memory_order_relaxed);
+  copies_until_.store(0, std::memory_order_relaxed);
+  for (auto& taken : taken_) taken.store(0, std::memory_order_relaxed);
 }
 
 void TeamPort::set_paths(const TeamPaths& paths) noexcept {
@@ -133,7 +139,10 @@ void TeamPort::set_paths(const TeamPaths& paths) noexcept {
   sends_.store(sends, std::memory_order_relaxed);
   receives_.store(paths.receives, std::memory_order_relaxed);
   primary_.store(paths.primary, std::memory_order_relaxed);
-  if (moved) before_until_.store(rte_rdtsc() + second_ / moves_per_second, std::memory_order_relaxed);
+  if (!moved) return;
+  const std::uint64_t until = rte_rdtsc() + second_ / moves_per_second;
+  copies_until_.store(until + copy_ticks * tick_, std::memory_order_relaxed);
+  before_until_.store(until, std::memory_order_relaxed);
 }
 
 // ---- In -------------------------------------------------------------------------------------------------------------
@@ -185,9 +194,28 @@ void TeamPort::judge(Frame& frame, std::size_t member, std::uint64_t now) const 
   if ((destination & group_bit) != 0) {
     if (member != primary_.load(std::memory_order_relaxed)) return drop(frame, DropReason::wrong_member);
     if (remembers(frame, now)) return drop(frame, DropReason::reflected);
-  } else if (!is_home(destination, member, now)) {
-    drop(frame, DropReason::wrong_member);
+  } else {
+    if (!is_home(destination, member, now)) return drop(frame, DropReason::wrong_member);
+    if (now >= copies_until_.load(std::memory_order_relaxed)) return;
   }
+  // Of groups, which are few, always: the primary may be another one when the copy comes.
+  if (came_elsewhere(frame, member, now)) drop(frame, DropReason::wrong_member);
+}
+
+bool TeamPort::came_elsewhere(const Frame& frame, std::size_t member, std::uint64_t now) const noexcept {
+  constexpr std::uint64_t member_bits = 8;
+  constexpr std::uint64_t tick_mask = 0xFFFF;
+  constexpr std::uint64_t print_shift = 24;
+  const std::uint64_t print = print_of(frame, copied_bytes);
+  const std::uint64_t tick = now / tick_ & tick_mask;
+  std::atomic<std::uint64_t>& slot = taken_[print % taken_max];
+  const std::uint64_t taken = (print >> print_shift << print_shift) | tick << member_bits | member;
+  std::uint64_t known = slot.load(std::memory_order_relaxed);
+  do {
+    const bool is_same = known >> print_shift == taken >> print_shift;
+    if (is_same && ((tick - (known >> member_bits)) & tick_mask) <= copy_ticks) return (known & 0xFF) != member;
+  } while (!slot.compare_exchange_weak(known, taken, std::memory_order_relaxed));
+  return false;
 }
 
 std::uint8_t TeamPort::home_of(std::uint64_t mac) const noexcept {
@@ -291,14 +319,14 @@ std::size_t TeamPort::send_run(std::size_t member, std::span<const Frame> frames
 }
 
 void TeamPort::remember(const Frame& frame) noexcept {
-  const std::uint64_t print = print_of(frame);
+  const std::uint64_t print = print_of(frame, print_bytes);
   Sent& sent = sent_[print % sent_max];
   sent.when.store(now_, std::memory_order_relaxed);
   sent.print.store(print, std::memory_order_relaxed);
 }
 
 bool TeamPort::remembers(const Frame& frame, std::uint64_t now) const noexcept {
-  const std::uint64_t print = print_of(frame);
+  const std::uint64_t print = print_of(frame, print_bytes);
   const Sent& sent = sent_[print % sent_max];
   return sent.print.load(std::memory_order_relaxed) == print &&
          now - sent.when.load(std::memory_order_relaxed) < second_;

@@ -13,7 +13,9 @@
 //         bytes, which are remembered for a second.
 //         With `dynamic` a flow may change its member when it paused for longer than paths differ (a flowlet): it then
 //         goes where least was sent lately.
-//         When a home moves to another member, what is on its way to the old one is still taken for a moment.
+//         When a home moves to another member, what is on its way to the old one is still taken for a moment; a switch that
+//         does not know the address sends a copy to each member, of which the later one is dropped: frames are known by
+//         their first bytes and by the member that brought them.
 // Limits  model::team_nics_max members; flowlets_max flows told apart, others share; frames of one flow stay in order, also when a
 //         member is full: then frames of the same sender for others wait too.
 // Threads set_members(): control, while no worker has a frame. set_paths(), counters(): control. judge(): any worker, frames of
@@ -77,6 +79,7 @@ class TeamPort final : public Port {
   };
   static constexpr std::size_t flowlets_max = 1024;
   static constexpr std::size_t sent_max = 1024;
+  static constexpr std::size_t taken_max = 1024;
 
   [[nodiscard]] std::uint8_t sender_of(std::size_t bucket) const noexcept {
     return senders_[bucket].load(std::memory_order_relaxed);
@@ -87,6 +90,8 @@ class TeamPort final : public Port {
   [[nodiscard]] std::size_t send_run(std::size_t member, std::span<const Frame> frames) noexcept;
   void judge(Frame& frame, std::size_t member, std::uint64_t now) const noexcept;
   [[nodiscard]] bool is_home(std::uint64_t mac, std::size_t member, std::uint64_t now) const noexcept;
+  // Whether a copy of the frame was taken at another member, a moment ago; else it is taken here now.
+  [[nodiscard]] bool came_elsewhere(const Frame& frame, std::size_t member, std::uint64_t now) const noexcept;
   void remember(const Frame& frame) noexcept;
   [[nodiscard]] bool remembers(const Frame& frame, std::uint64_t now) const noexcept;
   void let_loads_fade() noexcept;
@@ -100,7 +105,8 @@ class TeamPort final : public Port {
   // Control's word.
   std::array<std::atomic<std::uint8_t>, team_buckets> senders_;
   std::array<std::atomic<std::uint8_t>, team_buckets> senders_before_;  // and what it was
-  std::atomic<std::uint64_t> before_until_ = 0;                         // TSC: the ones before count too
+  std::atomic<std::uint64_t> before_until_ = 0;                         // TSC: the ones before count too,
+  std::atomic<std::uint64_t> copies_until_ = 0;                         // and copies may have come by them
   std::atomic<std::uint32_t> receives_ = 0;
   std::atomic<std::uint32_t> sends_ = 0;  // a bit for each member that is in senders_
   std::atomic<std::uint8_t> primary_ = team_no_member;
@@ -108,6 +114,10 @@ class TeamPort final : public Port {
   // In TSC cycles.
   const std::uint64_t second_;
   const std::uint64_t flowlet_gap_;
+  const std::uint64_t tick_;
+
+  // What was taken lately: some bits of the frame's print, when (ticks_per_second), and the member. Of all workers.
+  mutable std::array<std::atomic<std::uint64_t>, taken_max> taken_{};
 
   // The worker's.
   std::uint64_t now_ = 0;  // TSC, of this burst

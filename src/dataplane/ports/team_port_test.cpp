@@ -128,6 +128,15 @@ class TeamPortTest : public testing::Test {
       if (home(mac) == member) return mac;
     }
   }
+  // A frame of a flow whose frames differ in their data only.
+  static std::string numbered(const std::string& destination, unsigned number) {
+    IpFrame frame;
+    frame.udp = true;
+    frame.destination = destination.c_str();
+    frame.source = outside;
+    frame.payload = "number " + std::to_string(number);
+    return frame.bytes();
+  }
   static std::string flow(const std::string& source, unsigned number) {
     IpFrame frame;
     frame.udp = true;
@@ -322,8 +331,34 @@ TEST_F(TeamPortTest, WhatIsOnItsWayToAnOldHomeIsTakenForAMoment) {
   EXPECT_EQ(arrive(1, ethernet(mac.c_str(), outside)), "wrong_member");
   paths_.senders.fill(1);
   team_.set_paths(paths_);
-  EXPECT_EQ(arrive(0, ethernet(mac.c_str(), outside)), "taken");
-  EXPECT_EQ(arrive(1, ethernet(mac.c_str(), outside)), "taken");
+  EXPECT_EQ(arrive(0, numbered(mac, 1)), "taken");
+  EXPECT_EQ(arrive(1, numbered(mac, 2)), "taken");
+}
+
+TEST_F(TeamPortTest, OfCopiesThatComeByTheOldHomeAndTheNewOneIsTaken) {
+  for (const TeamBalance balance : {TeamBalance::vnic_port, TeamBalance::address_hash}) {
+    make(true, balance);
+    const std::string mac = at_home(0);
+    paths_.senders.fill(1);
+    paths_.primary = 1;
+    team_.set_paths(paths_);
+    for (const unsigned number : {1U, 2U, 3U}) {
+      const std::size_t first = number % 2;
+      EXPECT_EQ(arrive(first, numbered(mac, number)), "taken");
+      EXPECT_EQ(arrive(1 - first, numbered(mac, number)), "wrong_member");
+    }
+    EXPECT_EQ(arrive(1, numbered(mac, 1)), "taken") << "the same again, by the same member";
+  }
+}
+
+TEST_F(TeamPortTest, OfCopiesForAGroupThatComeWhenThePrimaryChangesOneIsTaken) {
+  make(true, TeamBalance::vnic_port);
+  EXPECT_EQ(arrive(0, numbered(everyone, 1)), "taken");
+  paths_.senders.fill(1);
+  paths_.primary = 1;
+  team_.set_paths(paths_);
+  EXPECT_EQ(arrive(1, numbered(everyone, 1)), "wrong_member");
+  EXPECT_EQ(arrive(1, numbered(everyone, 2)), "taken");
 }
 
 TEST_F(TeamPortTest, MembersComeAndGoWhileTheTeamIsWatched) {
