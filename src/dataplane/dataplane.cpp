@@ -37,6 +37,7 @@ Result<std::unique_ptr<Dataplane>> WorkerDataplane::create(const DataplaneConfig
     return fail(ErrorCode::invalid,
                 fmt::format("worker CPUs {}: name each CPU once", fmt::join(config.worker_cpus, ",")));
   }
+  XdpPort::put_back_left(config.positions_dir);
   auto eal = dpdk::Eal::create();
   if (!eal) return fail(eal.error());
   auto rcu = dpdk::Rcu::create(eal->get());
@@ -132,7 +133,7 @@ Result<PortId> WorkerDataplane::open_uplink(const std::string& nic, const model:
     case model::UplinkDriver::packet:
       return added(PacketPort::open(next_id(), event_fd_.get(), nic));
     case model::UplinkDriver::xdp:
-      return added(XdpPort::open(next_id(), event_fd_.get(), nic, plan));
+      return added(XdpPort::open(next_id(), event_fd_.get(), nic, plan, positions_dir_));
     case model::UplinkDriver::dpdk:
       return added(EthdevPort::open(next_id(), event_fd_.get(), *eal_, nic));
   }

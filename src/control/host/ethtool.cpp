@@ -1,22 +1,13 @@
 #include "control/host/ethtool.h"
 
 #include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <net/if.h>
-#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cstring>
 
-namespace patchbay::host {
+#include "base/ethtool.h"
 
-bool ask_ethtool(const UniqueFd& socket, const std::string& name, void* command) {
-  ifreq request{};
-  if (name.size() >= sizeof request.ifr_name) return false;
-  std::copy(name.begin(), name.end(), request.ifr_name);
-  request.ifr_data = static_cast<char*>(command);
-  return ::ioctl(socket.get(), SIOCETHTOOL, &request) == 0;
-}
+namespace patchbay::host {
 
 EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name) {
   EthtoolFacts facts;

@@ -15,9 +15,6 @@ struct EthtoolFacts {
   std::string bus_address;                  // of that device, as its driver writes it: on PCI its address
 };
 
-// One request, in ethtool's own structures (linux/ethtool.h). False, with errno, if the kernel refuses it.
-[[nodiscard]] bool ask_ethtool(const UniqueFd& socket, const std::string& name, void* command);
-
 // Facts of the interface `name`, asked through `socket` (any kind), hence in that socket's network namespace.
 [[nodiscard]] EthtoolFacts ask_ethtool(const UniqueFd& socket, const std::string& name);
 

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "control/host/ethtool.h"
+#include "base/ethtool.h"
 
 namespace patchbay::host {
 namespace {

@@ -14,6 +14,7 @@ std::size_t XdpPort::receive(Burst& burst) noexcept {
   for (std::size_t i = 0; i < queues_.size(); ++i) {
     XdpQueue& queue = *queues_[next_queue_];
     next_queue_ = next_queue_ + 1 < queues_.size() ? next_queue_ + 1 : 0;
+    if (!queue.is_uplinks()) continue;
     if (const std::size_t count = queue.receive(burst); count != 0) return count;
   }
   return 0;
@@ -21,7 +22,9 @@ std::size_t XdpPort::receive(Burst& burst) noexcept {
 
 // Frames from the wire never wait for anything, so all chunks go back, whatever `count` is.
 void XdpPort::complete(std::size_t) noexcept {
-  for (const auto& queue : queues_) queue->complete();
+  for (const auto& queue : queues_) {
+    if (queue->is_uplinks()) queue->complete();
+  }
 }
 
 std::size_t XdpPort::transmit(std::span<const Frame> frames) noexcept {
@@ -71,7 +74,7 @@ void XdpPort::wait_for_room(bool wanted) noexcept {
 
 bool XdpPort::prepare_sleep() noexcept {
   for (const auto& queue : queues_) {
-    if (queue->readable()) return true;
+    if (queue->is_uplinks() && queue->readable()) return true;
   }
   return false;
 }
@@ -87,17 +90,23 @@ void XdpPort::on_event(std::uint32_t events) noexcept {
 void XdpPort::attach(int epoll_fd) noexcept {
   epoll_fd_ = epoll_fd;
   waits_for_room_ = full_;
-  for (const auto& queue : queues_) {
-    // Edge-triggered, for level-triggered EPOLLOUT would report room for as long as the kernel still has our chunks.
-    const bool room = waits_for_room_ && queue == queues_.front();
-    watch(epoll_fd_, EPOLL_CTL_ADD, queue->fd(),
-          static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET) |
-              (room ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
+  for (std::size_t number = 0; number < queues_.size(); ++number) {
+    if (users_[number] == nullptr) watch_queue(*queues_[number]);
   }
 }
 
+// Edge-triggered, for level-triggered EPOLLOUT would report room for as long as the kernel still has our chunks.
+void XdpPort::watch_queue(const XdpQueue& queue) const noexcept {
+  const bool room = waits_for_room_ && &queue == queues_.front().get();
+  watch(epoll_fd_, EPOLL_CTL_ADD, queue.fd(),
+        static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET) |
+            (room ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
+}
+
 void XdpPort::detach() noexcept {
-  for (const auto& queue : queues_) watch(epoll_fd_, EPOLL_CTL_DEL, queue->fd(), 0);
+  for (std::size_t number = 0; number < queues_.size(); ++number) {
+    if (users_[number] == nullptr) watch(epoll_fd_, EPOLL_CTL_DEL, queues_[number]->fd(), 0);
+  }
   epoll_fd_ = -1;
 }
 

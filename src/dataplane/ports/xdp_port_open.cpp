@@ -7,13 +7,23 @@
 #include <bit>
 #include <cerrno>
 
+#include "base/ethtool.h"
 #include "dataplane/ports/interface.h"
 #include "dataplane/ports/xdp_port.h"
+#include "dataplane/ports/xdp_queue_port.h"
 
 namespace patchbay::dataplane {
+namespace {
+
+NtupleRules::Ask asks(const std::string& nic) {
+  auto any = std::make_shared<UniqueFd>(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return [any, nic](void* command) { return ask_ethtool(*any, nic, command); };
+}
+
+}  // namespace
 
 Result<std::unique_ptr<XdpPort>> XdpPort::open(PortId id, int fault_event_fd, const std::string& nic,
-                                               const model::DriverPlan& plan) {
+                                               const model::DriverPlan& plan, const std::string& notes_dir) {
   auto interface = Interface::open(nic);
   if (!interface) return fail(interface.error());
   if (interface->hardware_type() != ARPHRD_ETHER) {
@@ -21,9 +31,11 @@ Result<std::unique_ptr<XdpPort>> XdpPort::open(PortId id, int fault_event_fd, co
   }
   if (auto up = interface->set_up(); !up) return fail(up.error());
   std::unique_ptr<XdpPort> port(new XdpPort(id, fault_event_fd));
+  port->nic_ = nic;
   port->if_index_ = interface->index();
   if (auto opened = port->open_queues(nic, plan); !opened) return fail(opened.error());
   if (auto asked = port->ask_for_all_frames(nic); !asked) return fail(asked.error());
+  port->start_sorting(notes_dir);
   return port;
 }
 
@@ -41,6 +53,7 @@ Result<void> XdpPort::open_queues(const std::string& nic, const model::DriverPla
     if (auto set = program->set_socket(number, (*queue)->fd()); !set) return set;
     queues_.push_back(std::move(*queue));
   }
+  users_.resize(queues_.size());
   // Last: from here on the frames are ours.
   if (auto attached = program->attach(if_index_, plan.native); !attached) return attached;
   program_.push_back(std::move(*program));
@@ -56,6 +69,74 @@ Result<void> XdpPort::ask_for_all_frames(const std::string& nic) {
   if (!promiscuous_ ||
       setsockopt(promiscuous_.get(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) != 0) {
     return fail(system_error("nic " + nic + ": asking for all frames", errno));
+  }
+  return {};
+}
+
+// ---- Queues of vnics ------------------------------------------------------------------------------------------------
+
+void XdpPort::put_back_left(const std::string& notes_dir) {
+  for (const std::string& nic : NtupleNote::nics_in(notes_dir)) {
+    if (auto note = NtupleNote::read(notes_dir, nic)) {
+      NtupleRules::put_back(asks(nic), std::move(*note));
+    } else {
+      NtupleNote::of(notes_dir, nic).remove();
+    }
+  }
+}
+
+// When the program is attached, for drivers start the NIC anew for that.
+void XdpPort::start_sorting(const std::string& notes_dir) {
+  auto rules =
+      NtupleRules::open(asks(nic_), static_cast<std::uint32_t>(queues_.size()), NtupleNote::of(notes_dir, nic_));
+  if (rules) {
+    rules_ = std::move(*rules);
+  } else {
+    no_rules_ = rules.error().message;
+  }
+}
+
+QueueAbility XdpPort::queue_ability() const {
+  QueueAbility ability;
+  ability.reason = no_rules_;
+  if (!rules_) return ability;
+  ability.sorting = QueueSorting::ntuple;
+  ability.queues = static_cast<std::uint16_t>(rules_->queues());
+  ability.reason = rules_->reason();
+  return ability;
+}
+
+Result<std::unique_ptr<Port>> XdpPort::open_queue(PortId id) {
+  for (std::uint32_t number = NtupleRules::default_queues; number < queues_.size(); ++number) {
+    if (users_[number] != nullptr) continue;
+    XdpQueue& queue = *queues_[number];
+    auto port = std::make_unique<XdpQueuePort>(id, queue);
+    users_[number] = port.get();
+    if (epoll_fd_ >= 0) watch(epoll_fd_, EPOLL_CTL_DEL, queue.fd(), 0);
+    queue.ask_for();
+    return port;
+  }
+  return fail(ErrorCode::no_resource, "nic " + nic_ + ": all its queues are in use");
+}
+
+void XdpPort::close_queue(Port& queue) {
+  const auto found = std::find(users_.begin(), users_.end(), &queue);
+  if (found == users_.end()) return;
+  *found = nullptr;
+  XdpQueue& freed = *queues_[static_cast<std::size_t>(found - users_.begin())];
+  freed.give_back();
+  if (epoll_fd_ >= 0) watch_queue(freed);
+}
+
+Result<void> XdpPort::set_queue_filter(Port& queue, const std::optional<QueueFilter>& filter) {
+  const auto found = std::find(users_.begin(), users_.end(), &queue);
+  if (found == users_.end()) return fail(ErrorCode::internal, "nic " + nic_ + ": no such queue");
+  const auto number = static_cast<std::uint32_t>(found - users_.begin());
+  if (!rules_) return fail(ErrorCode::unavailable, "nic " + nic_ + ": " + no_rules_);
+  rules_->clear(number);
+  if (!filter) return {};
+  if (const auto set = rules_->set(number, *filter); !set) {
+    return fail(set.error().code, "nic " + nic_ + ": " + set.error().message);
   }
   return {};
 }

@@ -133,6 +133,15 @@ XdpQueue::~XdpQueue() {
 
 // ---- Receiving ------------------------------------------------------------------------------------------------------
 
+bool XdpQueue::is_uplinks() noexcept {
+  Holder holder = holder_.load(std::memory_order_acquire);
+  if (holder == Holder::asked && rx_count_ == 0) {
+    // Control may have given it back by now.
+    if (holder_.compare_exchange_strong(holder, Holder::vnic, std::memory_order_acq_rel)) return false;
+  }
+  return holder != Holder::vnic;
+}
+
 std::size_t XdpQueue::receive(Burst& burst) noexcept {
   constexpr std::uint32_t descriptors_max = 2 * burst_max;  // at least pieces_max
   std::uint32_t first = 0;

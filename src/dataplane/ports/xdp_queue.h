@@ -5,16 +5,20 @@
 //         transmit ring, or belongs to a frame in the driver, or has come back in the completion ring. So no ring can
 //         overflow: each has as many entries as there are chunks that could be in it.
 //         Each queue has its own UMEM: whoever polls the queue later takes all of it along, without a lock on free chunks.
+//         Two ports can receive from it, one at a time: the uplink, or one that has it for a vnic. Control asks for it; the
+//         uplink's worker lets go of it when it has no frame of it. The way back is control's alone.
 //         Copy mode is asked for: a driver's zero-copy mode may consume the last chunks without waking the sender, and
 //         there is no hardware here to try that on. The kernel then sends when it is told to (kick), 32 frames a call,
 //         and poll() on the socket does so too.
 // Limits  A frame in one chunk: frame_size_max; with multi_buffer pieces_max chunks. rx_chunks frames between two passes.
-// Threads open(), kernel_drops(): control. The rest: the worker.
+// Threads open(), kernel_drops(), ask_for(), give_back(), holds_frames(): control. is_uplinks(): the uplink's worker. The
+//         rest: the worker of the port that has it.
 // Source  Linux Documentation/networking/af_xdp.rst; libxdp's xsk.h.
 #pragma once
 #include <xdp/xsk.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -45,6 +49,17 @@ class XdpQueue {
   XdpQueue(const XdpQueue&) = delete;
   XdpQueue& operator=(const XdpQueue&) = delete;
 
+  // It is to be a vnic's, if it is the uplink's; and the uplink's again, when nobody receives from it.
+  void ask_for() noexcept { holder_.store(Holder::asked, std::memory_order_release); }
+  void give_back() noexcept { holder_.store(Holder::uplink, std::memory_order_release); }
+  // The uplink receives from it, and gives back what it has received. Lets go of it if it is asked for.
+  [[nodiscard]] bool is_uplinks() noexcept;
+  [[nodiscard]] bool is_vnics() const noexcept { return holder_.load(std::memory_order_acquire) == Holder::vnic; }
+  // Any thread may look.
+  [[nodiscard]] bool holds_frames() const noexcept {
+    return __atomic_load_n(rx_.producer, __ATOMIC_ACQUIRE) != __atomic_load_n(rx_.consumer, __ATOMIC_RELAXED);
+  }
+
   [[nodiscard]] int fd() const noexcept { return xsk_socket__fd(socket_); }
 
   // As Port; frames lie in the UMEM. complete() gives back all that was received.
@@ -67,6 +82,8 @@ class XdpQueue {
   [[nodiscard]] std::uint64_t kernel_drops() const noexcept;
 
  private:
+  enum class Holder : std::uint8_t { uplink, asked, vnic };
+
   explicit XdpQueue(const XdpQueueConfig& config) : config_(config) {}
   // 0, or the errno.
   [[nodiscard]] int open_once();
@@ -83,6 +100,7 @@ class XdpQueue {
   xsk_ring_cons rx_{};
   xsk_ring_prod tx_{};
 
+  std::atomic<Holder> holder_ = Holder::uplink;
   std::uint32_t rx_first_ = 0;       // of the descriptors in the receive ring that were received,
   std::uint32_t rx_count_ = 0;       // and how many that are
   std::vector<std::uint64_t> free_;  // chunks to send from; capacity for all of them
