@@ -97,6 +97,19 @@ class XdpPortTest : public testing::Test {
     store_be16(bytes.data() + 14 + tag, mark);
     return bytes;
   }
+  // A UDP flow, with its number as source port.
+  static std::vector<std::uint8_t> flow(std::uint16_t number) {
+    std::vector<std::uint8_t> bytes(60, 0);
+    bytes[0] = bytes[6] = 2;
+    store_be16(bytes.data() + 12, 0x0800);
+    bytes[14] = 0x45;
+    store_be16(bytes.data() + 16, 46);
+    bytes[22] = 64;
+    bytes[23] = 17;
+    bytes[26] = bytes[30] = 10;
+    store_be16(bytes.data() + 34, number);
+    return bytes;
+  }
   void send_on_wire(const std::vector<std::uint8_t>& bytes) {
     ASSERT_EQ(::send(wire_.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
   }
@@ -221,18 +234,7 @@ TEST_F(XdpPortTest, leaves_what_is_for_the_neighbour_to_the_kernel) {
 TEST_F(XdpPortTest, receives_from_every_queue) {
   ASSERT_NO_FATAL_FAILURE(open(plan()));
   // UDP flows, which the sending end spreads over its queues; each has the mark in its source port.
-  for (std::uint16_t flow = 0; flow < 64; ++flow) {
-    std::vector<std::uint8_t> bytes(60, 0);
-    bytes[0] = bytes[6] = 2;
-    store_be16(bytes.data() + 12, 0x0800);
-    bytes[14] = 0x45;
-    store_be16(bytes.data() + 16, 46);
-    bytes[22] = 64;
-    bytes[23] = 17;
-    bytes[26] = bytes[30] = 10;
-    store_be16(bytes.data() + 34, static_cast<std::uint16_t>(20000 + flow));
-    send_on_wire(bytes);
-  }
+  for (std::uint16_t number = 0; number < 64; ++number) send_on_wire(flow(static_cast<std::uint16_t>(20000 + number)));
   std::map<std::uint16_t, int> flows;
   while (flows.size() < 64) {
     const std::size_t count = port_->receive(burst_);
@@ -244,6 +246,82 @@ TEST_F(XdpPortTest, receives_from_every_queue) {
     if (count == 0 && epoll_wait(epoll_.get(), &event, 1, patience_ms) != 1) break;
   }
   EXPECT_EQ(flows.size(), 64U);
+}
+
+TEST_F(XdpPortTest, of_a_driver_without_ntuple_filters_sorts_in_software_and_says_why) {
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
+  EXPECT_EQ(port_->queue_ability().sorting, QueueSorting::software);
+  EXPECT_EQ(port_->queue_ability().queues, 0);
+  EXPECT_EQ(port_->queue_ability().reason, "driver veth has no ntuple filters");
+  port_->detach();
+  port_.reset();
+  model::DriverPlan one = plan();
+  one.queues = 1;
+  ASSERT_NO_FATAL_FAILURE(open(one));
+  EXPECT_EQ(port_->queue_ability().reason, "it has one receive queue");
+}
+
+// Which frames come in by which queue is the sending end's choice on veth. That each comes in once, by the port that has its
+// queue, is ours.
+TEST_F(XdpPortTest, hands_a_queue_to_a_vnic_and_takes_it_back_without_a_loss) {
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
+  const UniqueFd epoll(epoll_create1(0));
+  std::uint16_t sent = 0;
+  std::map<std::uint16_t, int> by_uplink, by_queue;
+  const auto note_flows = [&](std::size_t count, std::map<std::uint16_t, int>& seen) {
+    for (const Frame& got : std::span(burst_.frames).first(count)) {
+      if (load_be16(got.head + 12) == 0x0800) ++seen[load_be16(got.head + 34)];
+    }
+  };
+  const auto take = [&](Port& from, std::map<std::uint16_t, int>& seen) {
+    while (const std::size_t count = from.receive(burst_)) {
+      note_flows(count, seen);
+      from.complete(count);
+    }
+  };
+  const auto send_flows = [&] {
+    for (int i = 0; i < 64; ++i) send_on_wire(flow(++sent));
+  };
+  const auto wait_all = [&](Port* queue) {
+    for (;;) {
+      take(*port_, by_uplink);
+      if (queue != nullptr) take(*queue, by_queue);
+      if (by_uplink.size() + by_queue.size() >= sent) break;
+      pollfd waits[2] = {{epoll_.get(), POLLIN, 0}, {epoll.get(), POLLIN, 0}};
+      ASSERT_GT(poll(waits, 2, patience_ms), 0) << by_uplink.size() << " and " << by_queue.size() << " of " << sent;
+      epoll_event told[4];
+      epoll_wait(epoll_.get(), told, 4, 0);
+      epoll_wait(epoll.get(), told, 4, 0);
+    }
+    ASSERT_EQ(by_uplink.size() + by_queue.size(), sent);
+    for (const auto* seen : {&by_uplink, &by_queue}) {
+      for (const auto& [number, times] : *seen) ASSERT_EQ(times, 1) << number;
+    }
+  };
+  for (int round = 0; round < 5; ++round) {
+    send_flows();
+    const std::size_t held = port_->receive(burst_);
+    note_flows(held, by_uplink);
+    auto queue = port_->open_queue(PortId{2});
+    ASSERT_TRUE(queue) << queue.error().message;
+    EXPECT_FALSE(port_->open_queue(PortId{3})) << "the first of two is the uplink's";
+    (*queue)->attach(epoll.get());
+    EXPECT_EQ((*queue)->receive(burst_), 0U) << "the uplink's worker has not let go of it";
+    EXPECT_TRUE((*queue)->prepare_sleep() || held == 0);
+    port_->complete(held);
+    ASSERT_NO_FATAL_FAILURE(wait_all(queue->get()));
+    const std::size_t before = by_queue.size();
+    send_flows();
+    ASSERT_NO_FATAL_FAILURE(wait_all(queue->get()));
+    EXPECT_GT(by_queue.size(), before) << "64 flows over two queues";
+    EXPECT_FALSE((*queue)->prepare_sleep());
+    send_flows();  // some lie in the queue when it changes hands
+    (*queue)->detach();
+    port_->close_queue(**queue);
+    const std::size_t queues_own = by_queue.size();
+    ASSERT_NO_FATAL_FAILURE(wait_all(nullptr));
+    EXPECT_EQ(by_queue.size(), queues_own);
+  }
 }
 
 TEST_F(XdpPortTest, sends_with_the_tag_of_the_vlan_and_more_frames_than_it_has_chunks) {
