@@ -4,11 +4,12 @@ in an appliance, with Debian's kernel and drivers; the wire is a tap outside."""
 import ipaddress
 import random
 import re
+import shlex
 
 import pytest
 from conftest import lab_name
 from lab import image, netcheck
-from lab.appliance import SETPRIV, Appliance, Nic, check_idle
+from lab.appliance import RUN_DIR, SETPRIV, Appliance, Nic, check_idle
 from lab.lab import Lab
 from lab.proc import wait_until
 from lab.rawport import RawPort
@@ -70,6 +71,16 @@ class Uplink:
         """{name: "on" or "off"} of what AF_XDP cannot bear."""
         _, text = self.inside.run(f"ethtool -k {self.name}")
         return {name: re.search(rf"^{name}: (\w+)", text, re.M)[1] for name in OFFLOADS}
+
+    def rss_table(self):
+        """The queue of each entry, as the driver has it."""
+        _, text = self.inside.run(f"ethtool -x {self.name}")
+        return [int(queue) for row in re.findall(r"^ *\d+: ([ \d]+)$", text, re.M) for queue in row.split()]
+
+    def sorting(self):
+        """Who sorts, and why it is that."""
+        nic, = self.daemon.json("vmq", "list", "--nic", self.name)["nics"]
+        return nic["sorting"], nic["sorting_reason"]
 
     def is_promiscuous(self):
         _, text = self.inside.run(f"/usr/sbin/ip -details link show dev {self.name}")
@@ -159,6 +170,61 @@ def test_frames_come_in_through_every_queue(igb):
     came = [after - earlier for after, earlier in zip(per_queue(), before)]
     assert len(came) == 2 and min(came) > 0, came
     assert igb.show()["counters"]["drops"]["kernel_ring_full"] == 0
+
+
+def test_what_an_82576_lacks_to_sort_by_rules_is_said_and_nothing_of_it_is_changed(igb):
+    """Its driver has ntuple filters, but not for this chip: they begin with the i350."""
+    table = igb.rss_table()
+    assert len(table) == 128 and set(table) == {0, 1}, table
+
+    def check_untouched():
+        _, features = igb.inside.run(f"ethtool -k {igb.name}")
+        assert re.search(r"^ntuple-filters: off \[fixed\]$", features, re.M), features
+        _, rules = igb.inside.run(f"ethtool -n {igb.name}")
+        assert "Total 0 rules" in rules, rules
+        assert igb.rss_table() == table
+        assert igb.inside.run(f"ls {RUN_DIR}/rings/")[1].strip() == ""
+    check_untouched()
+    igb.create()
+    missing = ("software", "the ntuple filters of driver igb are off and fixed")
+    assert igb.sorting() == missing
+    assert missing[1] in igb.daemon.do("nic", "show", igb.name)
+    check_untouched()
+    before, = [queue for queue in igb.daemon.json("vmq", "list")["queues"] if queue["vnic"] == "h101"]
+    igb.check_tagged()
+    after, = [queue for queue in igb.daemon.json("vmq", "list")["queues"] if queue["vnic"] == "h101"]
+    assert after["frames"] == before["frames"] + 1 and after["sorting"] == "software", (before, after)
+    igb.daemon.kill9()
+    igb.daemon.start()
+    igb.wait_answer()
+    assert igb.sorting() == missing
+    check_untouched()
+
+
+def test_an_rss_table_that_a_killed_run_left_is_put_back_by_its_note(igb):
+    """No NIC here has rules, so no run gets as far; what it would have left is made by hand."""
+    table = igb.rss_table()
+    igb.daemon.stop()
+    _, boot = igb.inside.run("cat /proc/sys/kernel/random/boot_id")
+    _, index = igb.inside.run(f"cat /sys/class/net/{igb.name}/ifindex")
+
+    def start_after(about):
+        igb.inside.run(f"ethtool -X {igb.name} equal 1")
+        assert set(igb.rss_table()) == {0}
+        lines = (f"about {about}", "switched_on 0", f"rss {len(table)} " + " ".join(map(str, table)), "rules 0", "end")
+        igb.inside.run(f"printf '%s\\n' {shlex.join(lines)} > {RUN_DIR}/rings/ntuple+{igb.name}")
+        igb.daemon.start()
+        assert igb.inside.run(f"ls {RUN_DIR}/rings/")[1].strip() == ""
+    try:
+        start_after(f"{boot.strip()[::-1]}/{index.strip()}")
+        assert set(igb.rss_table()) == {0}, "a note of another boot says nothing about this one"
+        igb.daemon.stop()
+        start_after(f"{boot.strip()}/{index.strip()}")
+        assert igb.rss_table() == table
+    finally:
+        igb.inside.run(f"ethtool -X {igb.name} weight 1 1")
+    igb.create()
+    igb.check_tagged()
 
 
 def merged_frames(uplink):
@@ -329,6 +395,7 @@ def test_generic_mode_is_for_those_who_ask(e1000e):
     assert uplink["driver"] == "xdp" and "generic mode" in uplink["driver_reason"], uplink
     e1000e.wait_answer()
     e1000e.check_tagged()
+    assert e1000e.sorting() == ("software", "it has one receive queue")
     assert e1000e.program() == "xdpgeneric" and set(e1000e.offloads().values()) == {"off"}
     e1000e.daemon.do("switch", "set", "lan", "--driver", "auto")
     assert e1000e.program() is None and e1000e.offloads() == before
