@@ -2,6 +2,7 @@
 
 KVM timing      how long a frame takes to a guest that sleeps and back; an emulated guest says nothing about that
 physical NIC    one that a person gave for this by PATCHBAY_TEST_NIC, for what is behind it is not ours to disturb
+ntuple filters  of such a NIC: that its driver has our rules and loses them again. Who sends what on its wire we do not know
 NUMA            a worker on the second node
 """
 
@@ -63,11 +64,16 @@ def test_a_sleeping_kvm_guest_answers_soon(lab):
     assert times[50] < RTT_LIMIT_MS, f"median {times[50]} ms, 99 % {times[98]} ms"
 
 
+def needs_a_nic(what_for):
+    if NIC:
+        return
+    found = [path.split("/")[4] for path in glob.glob("/sys/class/net/*/device")]
+    pytest.skip(f"no physical NIC {what_for}: " + (f"name one that nobody needs in PATCHBAY_TEST_NIC; there are "
+                                                   f"{', '.join(found)}" if found else "this machine has none"))
+
+
 def test_a_physical_nic_carries_a_switch_and_is_left_as_it_was():
-    if not NIC:
-        found = [path.split("/")[4] for path in glob.glob("/sys/class/net/*/device")]
-        pytest.skip("no physical NIC to test with: " + (f"name one that nobody needs in PATCHBAY_TEST_NIC; there are "
-                                                        f"{', '.join(found)}" if found else "this machine has none"))
+    needs_a_nic("to carry a switch")
     flags = f"/sys/class/net/{NIC}/flags"
     with Lab.create(f"t{os.getpid()}-nic", own_host=False) as lab:
         with open(flags, encoding="ascii") as file:
@@ -88,6 +94,39 @@ def test_a_physical_nic_carries_a_switch_and_is_left_as_it_was():
         lab.daemon.stop()
         with open(flags, encoding="ascii") as file:
             assert file.read() == before
+
+
+def test_a_physical_nic_sorts_by_rules_that_are_gone_afterwards():
+    needs_a_nic("whose ntuple filters sort into queues of vnics (no model of QEMU's has any)")
+    with Lab.create(f"t{os.getpid()}-rules", own_host=False) as lab:
+        def state():
+            filters = re.search(r"^ntuple-filters: .*$", lab.host.run("ethtool", "-k", NIC).stdout, re.M)
+            return filters[0], *(lab.host.run("ethtool", option, NIC, check=False).stdout for option in ("-n", "-x"))
+
+        before = state()
+        lab.daemon.start()
+        made = lab.daemon.cli("switch", "create", "lan", "--external", NIC, "--driver", "xdp")
+        if made.returncode != 0:
+            pytest.skip(f"ntuple filters need AF_XDP: {made.stderr.strip()}")
+        sorts, = lab.daemon.json("vmq", "list")["nics"]
+        if sorts["sorting"] != "ntuple":
+            pytest.skip(f"{NIC} does not sort by ntuple filters: {sorts['sorting_reason']}")
+
+        def rules(count):
+            wait_until(lambda: f"Total {count} rules" in state()[1], f"{count} rules in {NIC}")
+        lab.daemon.do("vnic", "create", "a", "--switch", "lan", "--vlan", 101, "--mac", MACS["a"])
+        rules(1)
+        assert MACS["a"] in state()[1].lower()
+        assert lab.daemon.json("vmq", "list")["queues"][1]["sorting"] == "ntuple"
+        lab.daemon.kill9()
+        rules(1)
+        lab.daemon.start()
+        rules(1)
+        lab.daemon.do("vnic", "delete", "a")
+        rules(0)
+        lab.daemon.do("switch", "delete", "lan")
+        lab.daemon.stop()
+        assert state() == before
 
 
 def test_a_worker_on_the_second_numa_node_moves_frames(lab):
