@@ -167,6 +167,22 @@ TEST_F(XdpPortTest, counts_frames_that_are_larger_than_a_chunk) {
   EXPECT_EQ(port_->counters().drops[static_cast<std::size_t>(DropReason::uplink_refused)], 1U);
 }
 
+TEST_F(XdpPortTest, counts_a_frame_for_which_there_was_no_chunk_once) {
+  ASSERT_NO_FATAL_FAILURE(open(plan()));
+  constexpr std::size_t sent = 3000;  // of one flow, so into one queue, which has 2,048
+  for (std::size_t i = 0; i < sent; ++i) send_on_wire(flow(7));
+  std::size_t got = 0;
+  while (const std::size_t count = port_->receive(burst_)) {
+    for (const Frame& frame : std::span(burst_.frames).first(count))
+      got += load_be16(frame.head + 12) == 0x0800 ? 1 : 0;
+    port_->complete(count);
+  }
+  EXPECT_LE(got, 2048U);
+  EXPECT_GE(got, 2000U) << "the kernel's own frames take some";
+  EXPECT_GE(port_->kernel_drops(), sent - got);
+  EXPECT_LE(port_->kernel_drops(), sent - got + 20);
+}
+
 TEST_F(XdpPortTest, drops_without_carrier) {
   ASSERT_NO_FATAL_FAILURE(open(plan()));
   port_->set_carrier(false);

@@ -197,7 +197,8 @@ std::uint64_t XdpQueue::kernel_drops() const noexcept {
   xdp_statistics statistics = {};
   socklen_t size = sizeof statistics;
   if (getsockopt(fd(), SOL_XDP, XDP_STATISTICS, &statistics, &size) != 0) return 0;
-  return statistics.rx_dropped + statistics.rx_ring_full + statistics.rx_fill_ring_empty_descs;
+  // In copy mode each frame that found the fill ring empty is among the dropped.
+  return statistics.rx_dropped + statistics.rx_ring_full;
 }
 
 // ---- Sending --------------------------------------------------------------------------------------------------------
