@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -208,6 +209,55 @@ TEST_F(QueuesTest, a_frame_in_the_wrong_queue_is_judged_as_any_other) {
   EXPECT_GE(wait_counted(queue, 1), 1U);
   hear(0);
   EXPECT_EQ(got_[0], 0U);
+  close_queue(0);
+}
+
+// As of a NIC whose rules are wrong, or late: the queue has frames of a vnic of another worker until it is closed.
+TEST_F(QueuesTest, that_closes_counts_the_frames_that_another_worker_had_of_it) {
+  if (dataplane_->queue_ability(uplink_).sorting != QueueSorting::kernel) GTEST_SKIP();
+  if (dataplane_->worker_stats().size() < 2) GTEST_SKIP() << "one CPU";
+  dataplane_->move_port(vnics_[0].port, 0);
+  dataplane_->move_port(vnics_[1].port, 1);
+  const auto open_wrong_queue = [this] {
+    const PortId queue = *dataplane_->open_queue(uplink_);
+    EXPECT_TRUE(dataplane_->set_queue_filter(queue, {vnics_[1].mac, vid}));
+    vnics_[0].queues = {queue};
+    publish();
+    return queue;
+  };
+  std::atomic<bool> stop = false;
+  std::uint64_t sent = 0;
+  std::thread wire([&] {
+    while (!stop) {
+      for (int i = 0; i < 16; ++i) send(1, ++sent);
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  });
+  for (int round = 0; round < 100; ++round) {
+    const PortId queue = open_wrong_queue();
+    for (const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+         dataplane_->counters(queue).ingress.frames == 0 && std::chrono::steady_clock::now() < until;) {
+      std::this_thread::yield();
+    }
+    vnics_[0].queues.clear();
+    publish();
+    dataplane_->close_port(queue, false);
+  }
+  stop = true;
+  wire.join();
+  static_cast<void>(open_wrong_queue());  // what came when nobody had the ring
+  const std::uint64_t lost = [this, sent] {
+    static_cast<void>(wait_counted(uplink_, sent));
+    return dataplane_->counters(uplink_).drops[static_cast<std::size_t>(DropReason::kernel_ring_full)];
+  }();
+  EXPECT_GE(dataplane_->counters(uplink_).ingress.frames + lost, sent) << "the kernel's own frames come besides";
+  std::set<std::uint64_t> numbers;
+  std::array<std::uint8_t, 2048> bytes;
+  for (ssize_t size = 0; (size = ::recv(heard_[1].get(), bytes.data(), bytes.size(), 0)) >= 0;) {
+    if (size < static_cast<ssize_t>(number_at + 6) || load_be48(bytes.data() + 6) != 0x02CC'0000'0001) continue;
+    EXPECT_TRUE(numbers.insert(load_be48(bytes.data() + number_at)).second) << "twice";
+  }
+  EXPECT_GE(numbers.size() + lost, sent);
   close_queue(0);
 }
 
