@@ -10,7 +10,7 @@
 // Limits  model::xdp_queues_max queues; the driver's table of rules.
 // Threads control's.
 // Source  linux/ethtool.h: struct ethtool_rxnfc, struct ethtool_rxfh_indir. In a mask of these a 1 is a bit that counts; VLAN
-//         and its mask are in network order (igb, mlx5e and otx2 of Linux 6.1 compare them so).
+//         and its mask are in network order (igb, mlx5e and otx2 compare them so).
 #pragma once
 #include <linux/ethtool.h>
 
