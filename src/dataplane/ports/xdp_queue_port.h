@@ -18,7 +18,9 @@ class XdpQueuePort final : public Port {
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override {
     return queue_.is_vnics() ? queue_.receive(burst) : 0;
   }
-  void complete(std::size_t) noexcept override { queue_.complete(); }
+  void complete(std::size_t) noexcept override {
+    if (queue_.is_vnics()) queue_.complete();
+  }
   [[nodiscard]] bool gives_bare_frames() const noexcept override { return true; }
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override {
     count_drop(DropReason::not_connected, frames.size());  // nothing is ever sent there
