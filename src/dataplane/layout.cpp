@@ -128,6 +128,10 @@ void WorkerDataplane::publish(const Layout& layout) {
     if (!record.attached || wanted.contains(PortId{id}) || vnic_of.contains(PortId{id})) continue;
     record.attached = false;
     record.port->detach();
+    // The lanes were drained: what others had of its last burst is back, and nobody else takes it. (A guest's: end_loan().)
+    if (record.guest == nullptr && record.port->loan.open.load(std::memory_order_acquire)) {
+      static_cast<void>(settle_loan(*record.port));
+    }
   }
   for (const auto& [port, worker] : wanted) {
     if (worker) move_port(port, *worker);

@@ -19,16 +19,6 @@ void add_to(PortCounters& sum, const PortCounters& more) {
   for (std::size_t i = 0; i < drop_reason_count; ++i) sum.drops[i] += more.drops[i];
 }
 
-// A queue may have frames until it is closed, where what sorts is late or wrong. What other workers had of the last ones is
-// back: the lanes were drained when the queue left the layout. None was for an uplink, so none was refused.
-void settle_loan(Port& queue) {
-  Loan& loan = queue.loan;
-  if (!loan.open.load(std::memory_order_acquire)) return;
-  queue.count_ingress(loan.done, loan.bytes);
-  queue.complete(loan.done);
-  loan.open.store(false, std::memory_order_release);
-}
-
 }  // namespace
 
 QueueAbility WorkerDataplane::queue_ability(PortId uplink) const {
@@ -103,7 +93,6 @@ void WorkerDataplane::wait_until_taken(const Port& port, std::size_t ring) {
 void WorkerDataplane::close_queue(PortRecord& queue) {
   PortRecord& uplink = find(*queue.queue_of);
   if (queue.in_software) return;  // the uplink counted its frames, too
-  settle_loan(*queue.port);
   add_to(uplink.closed_queues, queue.port->counters());
   uplink.uplink->close_queue(*queue.port);
 }

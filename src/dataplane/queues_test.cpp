@@ -265,5 +265,34 @@ TEST_F(QueuesTest, that_closes_counts_the_frames_that_another_worker_had_of_it) 
   close_queue(0);
 }
 
+TEST_F(QueuesTest, an_uplink_that_leaves_the_layout_has_counted_what_another_worker_had_of_it) {
+  if (dataplane_->worker_stats().size() < 2) GTEST_SKIP() << "one CPU";
+  vnics_[0].worker = 0;
+  vnics_[1].worker = 1;
+  publish();
+  if (dataplane_->worker_of(uplink_) == 1) std::swap(vnics_[0].worker, vnics_[1].worker);
+  std::atomic<bool> stop = false;
+  std::thread wire([&] {
+    for (std::uint64_t number = 0; !stop;) {
+      for (int i = 0; i < 16; ++i) send(1, ++number);
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  });
+  for (int round = 0; round < 100; ++round) {
+    publish();
+    const std::uint64_t before = got_[1];
+    for (const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+         got_[1] < before + 100 && std::chrono::steady_clock::now() < until;) {
+      hear(1);
+    }
+    dataplane_->publish({});
+    hear(1);
+    EXPECT_GE(dataplane_->counters(uplink_).ingress.frames, got_[1]);
+  }
+  stop = true;
+  wire.join();
+  EXPECT_GT(got_[1], 100U);
+}
+
 }  // namespace
 }  // namespace patchbay::dataplane

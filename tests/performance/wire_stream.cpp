@@ -1,12 +1,12 @@
 // patchbay_wire_stream: numbered frames from one interface to another, and which of them arrived.
 //
 // Theory  patchbay_wire_stream send INTERFACE MAC FRAMES_PER_SECOND FLOWS: IPv4 UDP frames to that address, the number in each,
-//         in so many flows by turns, at an even pace; what could not be sent in time is not made up for. It ends with its
-//         standard input, and then says {"sent": …, "seconds": …}.
+//         in so many flows by turns, at an even pace; what could not be sent in time is not made up for, and what the interface
+//         refused is not sent. It ends with its standard input, and then says {"sent": …, "seconds": …}.
 //         patchbay_wire_stream hear INTERFACE MAC FLOWS: what comes from that address. It says {"ready": true} first, and for
 //         each line of its standard input, and at its end, {"heard", "doubled", "reordered", "lost_by_socket", "gap_ms",
 //         "flow_gap_ms"}: the longest times without any frame and without one of a flow, by the kernel's clock, since it said so
-//         last. Reordered: behind a later one of its flow.
+//         last; a flow that does not come back has one until now. Reordered: behind a later one of its flow.
 // Source  packet(7), socket(7).
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -41,6 +41,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t run_number = 0x57495245;
 constexpr std::size_t batch = 64;
 constexpr std::size_t frame_room = 128;
+constexpr std::size_t numbers_max = std::size_t{1} << 28;  // hours
 
 UniqueFd packet_socket(const std::string& interface, std::uint16_t protocol) {
   UniqueFd fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
@@ -76,19 +77,18 @@ bool input_ended() {
 void send(const std::string& interface, MacAddr to, double rate, std::uint32_t flows) {
   const UniqueFd fd = packet_socket(interface, 0);
   auto frame = bench::make_frame(address_of(interface, fd.get()), to, bench::frame_bytes_min);
-  const std::chrono::duration<double> pace(1 / rate);
   std::uint32_t sent = 0;
+  double left = 0;
   const auto start = Clock::now();
   auto due = start;
   while (!input_ended()) {
     // A few at a time: no clock wakes that often.
     std::this_thread::sleep_until(due);
     due = std::max(due + std::chrono::milliseconds(1), Clock::now() - std::chrono::milliseconds(2));
-    for (double left = 0.001 / pace.count(); left >= 1; --left) {
+    for (left += rate / 1000; left >= 1; --left) {
       bench::stamp(frame.data(), bench::udp_stamp_offset, {.run = run_number, .sequence = sent},
                    {.number = sent % flows});
-      static_cast<void>(!::send(fd.get(), frame.data(), frame.size(), 0));
-      ++sent;
+      if (::send(fd.get(), frame.data(), frame.size(), 0) > 0) ++sent;
     }
   }
   fmt::print("{{\"sent\": {}, \"seconds\": {:.3f}}}\n", sent,
@@ -138,12 +138,13 @@ class Hearer {
     const bench::Stamp stamp = bench::stamp_of(frame, bench::udp_stamp_offset);
     if (stamp.run != run_number) return;
     const double now = arrival(messages_[i].msg_hdr);
-    if (stamp.sequence >= times_.size()) times_.resize(stamp.sequence + std::size_t{1} + times_.size());
-    if (times_[stamp.sequence] != 0) {
+    if (stamp.sequence >= numbers_max) return;
+    if (stamp.sequence >= seen_.size()) seen_.resize(std::min(numbers_max, 2 * (stamp.sequence + std::size_t{1})));
+    if (seen_[stamp.sequence]) {
       ++doubled_;
       return;
     }
-    times_[stamp.sequence] = 1;
+    seen_[stamp.sequence] = true;
     ++heard_;
     const std::size_t flow = stamp.sequence % last_.size();
     if (any_at_ != 0) gap_ = std::max(gap_, now - any_at_);
@@ -155,12 +156,14 @@ class Hearer {
     last_[flow] = std::max(last_[flow], stamp.sequence);
   }
 
+  static double since_epoch(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
+
   static double arrival(msghdr& header) {
     for (cmsghdr* at = CMSG_FIRSTHDR(&header); at != nullptr; at = CMSG_NXTHDR(&header, at)) {
       if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_TIMESTAMPNS) continue;
       timespec time;
       std::memcpy(&time, CMSG_DATA(at), sizeof time);
-      return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+      return since_epoch(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
     }
     throw std::runtime_error("a frame without a time");
   }
@@ -170,6 +173,10 @@ class Hearer {
     socklen_t size = sizeof statistics;
     ::getsockopt(fd_.get(), SOL_PACKET, PACKET_STATISTICS, &statistics, &size);
     lost_by_socket_ += statistics.tp_drops;
+    const double now = since_epoch(std::chrono::system_clock::now().time_since_epoch());
+    const double oldest = *std::min_element(last_at_.begin(), last_at_.end());
+    if (any_at_ != 0) gap_ = std::max(gap_, now - any_at_);
+    if (oldest != 0) flow_gap_ = std::max(flow_gap_, now - oldest);
     fmt::print(
         "{{\"heard\": {}, \"doubled\": {}, \"reordered\": {}, \"lost_by_socket\": {}, \"gap_ms\": {:.3f}, "
         "\"flow_gap_ms\": {:.3f}}}\n",
@@ -182,7 +189,7 @@ class Hearer {
   MacAddr from_;
   std::vector<std::uint32_t> last_;  // number of each flow,
   std::vector<double> last_at_;      // and when; 0: none yet
-  std::vector<std::uint8_t> times_;  // by number
+  std::vector<bool> seen_;           // by number
   double any_at_ = 0;
   double gap_ = 0;
   double flow_gap_ = 0;
@@ -202,10 +209,11 @@ int main(int argc, char** argv) {
   try {
     const std::string mode = argc > 1 ? argv[1] : "";
     const auto address = argc > 3 ? MacAddr::parse(argv[3]) : std::nullopt;
-    if (mode == "send" && argc == 6 && address) {
-      send(argv[2], *address, std::stod(argv[4]), static_cast<std::uint32_t>(std::stoul(argv[5])));
-    } else if (mode == "hear" && argc == 5 && address) {
-      Hearer(argv[2], *address, static_cast<std::uint32_t>(std::stoul(argv[4]))).run();
+    const auto flows = argc > 4 ? static_cast<std::uint32_t>(std::stoul(argv[argc - 1])) : 0U;
+    if (mode == "send" && argc == 6 && address && flows != 0) {
+      send(argv[2], *address, std::stod(argv[4]), flows);
+    } else if (mode == "hear" && argc == 5 && address && flows != 0) {
+      Hearer(argv[2], *address, flows).run();
     } else {
       throw std::runtime_error("give send INTERFACE MAC FRAMES_PER_SECOND FLOWS, or hear INTERFACE MAC FLOWS");
     }

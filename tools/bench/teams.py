@@ -212,7 +212,7 @@ class _Wired:
         total = stream.total
         return {"sent": stream.sent, "frames_per_s": stream.sent / stream.seconds, "lost": stream.sent - total["heard"],
                 "gap_ms": after["flow_gap_ms"], "gap_before_ms": before["flow_gap_ms"], "reordered": total["reordered"],
-                "doubled": total["doubled"], "lost_by_socket": total["lost_by_socket"]}
+                "doubled": total["doubled"]}
 
     def tcp(self, seconds):
         for nic in self.nics:

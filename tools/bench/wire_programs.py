@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from lab.daemon import build_dir
-from lab.proc import LabError, wait_until
+from lab.proc import LabError, tail, wait_until
 
 
 _NUMBERS = itertools.count(1)  # each has a log of its own
@@ -28,7 +28,10 @@ class _Program:
 
     def say(self, count, what="an answer"):
         """What it says as number `count`, from 1."""
-        return wait_until(lambda: (self._process.check(), self.said()[count - 1:count])[1], what, 30.0)[0]
+        def there():
+            self._process.check()
+            return self.said()[count - 1:count]
+        return wait_until(there, what, 30.0)[0]
 
     def ask(self):
         known = len(self.said())
@@ -41,6 +44,8 @@ class _Program:
         if not self._process.popen.stdin.closed:
             self._process.popen.stdin.close()
             self._process.wait()
+        if self._process.popen.returncode != 0:
+            raise LabError(f"{self._process.what} ended with {self._process.popen.returncode}: {tail(self._process.log)}")
         return self.said()[-1]
 
 
@@ -70,7 +75,9 @@ class WireStream:
                                 self._target[0].mac(self._target[1]), self._rate, self._flows)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            return  # that error is the one to be told; the lab ends both programs
         ended = self._sender.end()
         self.sent, self.seconds = ended["sent"], ended["seconds"]
         known = -1
@@ -78,6 +85,8 @@ class WireStream:
             known = heard
             time.sleep(0.5)
         self.total = self._hearer.end()
+        if self.total["lost_by_socket"]:
+            raise LabError(f"the hearer itself lost {self.total['lost_by_socket']} frames")
 
     def ask(self):
         """{"heard", "doubled", "reordered", "lost_by_socket", "gap_ms", "flow_gap_ms"}; the gaps since the last question."""

@@ -66,6 +66,7 @@ LacpPort::LacpPort(const LacpEnd& actor) : actor_(actor) {
 void LacpPort::set_timeout(bool is_short) {
   if (has(actor_, lacp_short_timeout) == is_short) return;
   set(actor_, lacp_short_timeout, is_short);
+  if (receive_ == Receive::defaulted) set(partner_, lacp_short_timeout, is_short);  // as become_defaulted()
   need_to_transmit_ = true;
 }
 

@@ -132,6 +132,21 @@ TEST_F(LacpPair, EndsThatLostEachOtherFindEachOtherSoonWhenTheWireIsWholeAgain) 
   EXPECT_TRUE(us_.distributing() && they_.distributing());
 }
 
+TEST_F(LacpPair, SpeaksToNobodyAsOftenAsItWantsToHear) {
+  us_.set_timeout(false);
+  they_speak_ = false;
+  link(true);
+  run(seconds(10));
+  ASSERT_TRUE(us_.defaulted());
+  sent_ = 0;
+  run(seconds(60));
+  EXPECT_LE(sent_, 3U);
+  us_.set_timeout(true);
+  sent_ = 0;
+  run(seconds(10));
+  EXPECT_GE(sent_, 10U);
+}
+
 TEST_F(LacpPair, ASlowTimerWaitsForNinetySeconds) {
   us_.set_timeout(false);
   link(true);

@@ -3,6 +3,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace patchbay::dataplane {
 
 PortCounters Port::counters() const noexcept {
@@ -33,6 +35,21 @@ bool Port::watch(int epoll_fd, int operation, int fd, std::uint32_t events) cons
   event.events = events;
   event.data.u64 = raw(id_);
   return epoll_ctl(epoll_fd, operation, fd, &event) == 0;
+}
+
+std::size_t settle_loan(Port& port) noexcept {
+  Loan& loan = port.loan;
+  const std::uint32_t refused = loan.refused.exchange(0, std::memory_order_relaxed);
+  const std::uint64_t refused_bytes = loan.refused_bytes.exchange(0, std::memory_order_relaxed);
+  port.cut_sent = loan.refused_cut.exchange(0, std::memory_order_relaxed);
+  const bool asked = std::exchange(loan.asks_uplink, false);
+  loan.uplink_has_it = asked && refused == 0;
+  // A frame to all that the uplink was asked to take is behind the ones that are done.
+  const std::uint32_t of_done = asked ? 0 : refused;
+  port.count_ingress(loan.done - of_done, loan.bytes - (asked ? 0 : refused_bytes));
+  port.complete(loan.done - of_done);
+  loan.open.store(false, std::memory_order_release);
+  return refused;
 }
 
 }  // namespace patchbay::dataplane

@@ -157,4 +157,8 @@ class Port {
   std::atomic<std::uint64_t> refused_source_ = 0;  // 0: none yet
 };
 
+// All that was lent of the port's burst is back: counts and completes what was not refused; how many frames were.
+// By who receives from it, or by control when nobody does.
+std::size_t settle_loan(Port& port) noexcept;
+
 }  // namespace patchbay::dataplane

@@ -127,22 +127,29 @@ void TeamPort::set_members(const TeamConfig& config, std::vector<Member> members
 }
 
 void TeamPort::set_paths(const TeamPaths& paths) noexcept {
+  bool moved = primary_.load(std::memory_order_relaxed) != paths.primary;
+  for (std::size_t i = 0; i < team_buckets; ++i) moved = moved || sender_of(i) != paths.senders[i];
+  const std::uint64_t now = rte_rdtsc();
+  const std::uint64_t until = now + second_ / moves_per_second;
+  // Those that moved a moment ago, and not now, keep the home before that.
+  const bool still = now < before_until_.load(std::memory_order_relaxed);
+  // First, so that nothing is taken unnoted at a new home.
+  if (moved) copies_until_.store(until + copy_ticks * tick_, std::memory_order_release);
+  const auto move = [still](std::atomic<std::uint8_t>& at, std::atomic<std::uint8_t>& before, std::uint8_t to) {
+    const std::uint8_t from = at.load(std::memory_order_relaxed);
+    if (from != to || !still) before.store(from, std::memory_order_relaxed);
+    at.store(to, std::memory_order_release);
+  };
   std::uint32_t sends = 0;
-  bool moved = false;
   for (std::size_t i = 0; i < team_buckets; ++i) {
     const std::uint8_t next = paths.senders[i];
     if (next != team_no_member) sends |= std::uint32_t{1} << next;
-    const std::uint8_t before = senders_[i].exchange(next, std::memory_order_relaxed);
-    senders_before_[i].store(before, std::memory_order_relaxed);
-    moved = moved || before != next;
+    move(senders_[i], senders_before_[i], next);
   }
+  move(primary_, primary_before_, paths.primary);
   sends_.store(sends, std::memory_order_relaxed);
   receives_.store(paths.receives, std::memory_order_relaxed);
-  primary_.store(paths.primary, std::memory_order_relaxed);
-  if (!moved) return;
-  const std::uint64_t until = rte_rdtsc() + second_ / moves_per_second;
-  copies_until_.store(until + copy_ticks * tick_, std::memory_order_relaxed);
-  before_until_.store(until, std::memory_order_relaxed);
+  if (moved) before_until_.store(until, std::memory_order_release);
 }
 
 // ---- In -------------------------------------------------------------------------------------------------------------
@@ -195,8 +202,11 @@ void TeamPort::judge(Frame& frame, std::size_t member, std::uint64_t now) const 
     if (member != primary_.load(std::memory_order_relaxed)) return drop(frame, DropReason::wrong_member);
     if (remembers(frame, now)) return drop(frame, DropReason::reflected);
   } else {
-    if (!is_home(destination, member, now)) return drop(frame, DropReason::wrong_member);
-    if (now >= copies_until_.load(std::memory_order_relaxed)) return;
+    const std::uint8_t home = home_of(destination);
+    const std::uint8_t before = home_before(destination);
+    const bool is_taken = home == member || (before == member && now < before_until_.load(std::memory_order_acquire));
+    if (!is_taken) return drop(frame, DropReason::wrong_member);
+    if (home == before || now >= copies_until_.load(std::memory_order_acquire)) return;
   }
   // Of groups, which are few, always: the primary may be another one when the copy comes.
   if (came_elsewhere(frame, member, now)) drop(frame, DropReason::wrong_member);
@@ -213,21 +223,23 @@ bool TeamPort::came_elsewhere(const Frame& frame, std::size_t member, std::uint6
   std::uint64_t known = slot.load(std::memory_order_relaxed);
   do {
     const bool is_same = known >> print_shift == taken >> print_shift;
-    if (is_same && ((tick - (known >> member_bits)) & tick_mask) <= copy_ticks) return (known & 0xFF) != member;
+    // Another worker's clock may be ahead of ours, for it is read once a burst.
+    const std::uint64_t apart = (tick - (known >> member_bits) + copy_ticks) & tick_mask;
+    if (is_same && apart <= 2 * copy_ticks) return (known & 0xFF) != member;
   } while (!slot.compare_exchange_weak(known, taken, std::memory_order_relaxed));
   return false;
 }
 
 std::uint8_t TeamPort::home_of(std::uint64_t mac) const noexcept {
-  if (config_.balance == model::TeamBalance::address_hash) return primary_.load(std::memory_order_relaxed);
+  if (config_.balance == model::TeamBalance::address_hash) return primary_.load(std::memory_order_acquire);
   return sender_of(team_bucket_of(MacAddr::from_uint64(mac)));
 }
 
-bool TeamPort::is_home(std::uint64_t mac, std::size_t member, std::uint64_t now) const noexcept {
-  if (home_of(mac) == member) return true;
-  if (now >= before_until_.load(std::memory_order_relaxed)) return false;
-  if (config_.balance == model::TeamBalance::address_hash) return true;
-  return senders_before_[team_bucket_of(MacAddr::from_uint64(mac))].load(std::memory_order_relaxed) == member;
+std::uint8_t TeamPort::home_before(std::uint64_t mac) const noexcept {
+  const auto& before = config_.balance == model::TeamBalance::address_hash
+                           ? primary_before_
+                           : senders_before_[team_bucket_of(MacAddr::from_uint64(mac))];
+  return before.load(std::memory_order_relaxed);
 }
 
 void TeamPort::complete(std::size_t count) noexcept {

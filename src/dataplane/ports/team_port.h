@@ -82,14 +82,15 @@ class TeamPort final : public Port {
   static constexpr std::size_t taken_max = 1024;
 
   [[nodiscard]] std::uint8_t sender_of(std::size_t bucket) const noexcept {
-    return senders_[bucket].load(std::memory_order_relaxed);
+    return senders_[bucket].load(std::memory_order_acquire);
   }
   [[nodiscard]] std::uint8_t home_of(std::uint64_t mac) const noexcept;
   [[nodiscard]] std::uint8_t way_of(const Frame& frame) noexcept;
   [[nodiscard]] std::uint8_t member_of_flow(const Frame& frame) noexcept;
   [[nodiscard]] std::size_t send_run(std::size_t member, std::span<const Frame> frames) noexcept;
   void judge(Frame& frame, std::size_t member, std::uint64_t now) const noexcept;
-  [[nodiscard]] bool is_home(std::uint64_t mac, std::size_t member, std::uint64_t now) const noexcept;
+  // Until lately; the same, if it did not move.
+  [[nodiscard]] std::uint8_t home_before(std::uint64_t mac) const noexcept;
   // Whether a copy of the frame was taken at another member, a moment ago; else it is taken here now.
   [[nodiscard]] bool came_elsewhere(const Frame& frame, std::size_t member, std::uint64_t now) const noexcept;
   void remember(const Frame& frame) noexcept;
@@ -110,6 +111,7 @@ class TeamPort final : public Port {
   std::atomic<std::uint32_t> receives_ = 0;
   std::atomic<std::uint32_t> sends_ = 0;  // a bit for each member that is in senders_
   std::atomic<std::uint8_t> primary_ = team_no_member;
+  std::atomic<std::uint8_t> primary_before_ = team_no_member;
 
   // In TSC cycles.
   const std::uint64_t second_;

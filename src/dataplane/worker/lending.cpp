@@ -48,20 +48,9 @@ bool Worker::lent_is_back(const Port& port) const noexcept {
 }
 
 bool Worker::take_back(Port& port) noexcept {
-  Loan& loan = port.loan;
   if (!lent_is_back(port)) return false;
-  const std::uint32_t refused = loan.refused.exchange(0, std::memory_order_relaxed);
-  const std::uint64_t refused_bytes = loan.refused_bytes.exchange(0, std::memory_order_relaxed);
-  port.cut_sent = loan.refused_cut.exchange(0, std::memory_order_relaxed);
-  const bool asked = std::exchange(loan.asks_uplink, false);
-  loan.uplink_has_it = asked && refused == 0;
-  // A frame to all that the uplink was asked to take is behind the ones that are done.
-  const std::uint32_t of_done = asked ? 0 : refused;
-  port.stalled = refused != 0;
-  port.count_ingress(loan.done - of_done, loan.bytes - (asked ? 0 : refused_bytes));
-  port.complete(loan.done - of_done);
   note(port);
-  loan.open.store(false, std::memory_order_release);
+  port.stalled = settle_loan(port) != 0;
   return true;
 }
 
