@@ -97,7 +97,8 @@ void XdpPort::attach(int epoll_fd) noexcept {
 
 // Edge-triggered, for level-triggered EPOLLOUT would report room for as long as the kernel still has our chunks.
 void XdpPort::watch_queue(const XdpQueue& queue) const noexcept {
-  const bool room = waits_for_room_ && &queue == queues_.front().get();
+  // Control calls this for the others only, and waits_for_room_ is the worker's.
+  const bool room = &queue == queues_.front().get() && waits_for_room_;
   watch(epoll_fd_, EPOLL_CTL_ADD, queue.fd(),
         static_cast<std::uint32_t>(EPOLLIN) | static_cast<std::uint32_t>(EPOLLET) |
             (room ? static_cast<std::uint32_t>(EPOLLOUT) : 0U));
