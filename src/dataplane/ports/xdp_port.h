@@ -81,8 +81,8 @@ class XdpPort final : public UplinkPort {
   int if_index_ = 0;
   bool waits_for_room_ = false;
   int epoll_fd_ = -1;
-  std::unique_ptr<NtupleRules> rules_;  // null: the worker sorts. Last: they go first
   std::string no_rules_;                // why there are none
+  std::unique_ptr<NtupleRules> rules_;  // null: the worker sorts. Last: they go first
 };
 
 }  // namespace patchbay::dataplane
