@@ -124,6 +124,7 @@ void HostService::remove_leftovers() {
   for (std::filesystem::directory_iterator at(config_.run_dir + "/rings", ignored), end; at != end;
        at.increment(ignored)) {
     const std::string file = at->path().filename().string();
+    if (file.starts_with("ntuple+")) continue;  // the data plane's, of what it could not put back yet
     if (!guests.contains(file.substr(file.starts_with('+') ? 1 : 0))) std::filesystem::remove(at->path(), ignored);
   }
 }

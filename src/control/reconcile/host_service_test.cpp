@@ -200,12 +200,13 @@ TEST_F(HostServiceTest, clears_away_what_a_killed_daemon_left_and_keeps_what_is_
   ASSERT_EQ(::bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   const std::string positions = run_path + "/rings/";
   std::filesystem::create_directory(positions);
-  for (const char* const name : {"gone", "+gone", "mgmt", "vm1", "+vm1"})
+  for (const char* const name : {"gone", "+gone", "mgmt", "vm1", "+vm1", "ntuple+7", "new+ntuple+7"})
     std::ofstream(positions + name) << "positions";
   start();
   EXPECT_TRUE(std::filesystem::exists(positions + "vm1") && std::filesystem::exists(positions + "+vm1"));
   EXPECT_FALSE(std::filesystem::exists(positions + "gone") || std::filesystem::exists(positions + "+gone") ||
-               std::filesystem::exists(positions + "mgmt"));
+               std::filesystem::exists(positions + "mgmt") || std::filesystem::exists(positions + "new+ntuple+7"));
+  EXPECT_TRUE(std::filesystem::exists(positions + "ntuple+7")) << "a note of what the data plane could not put back";
   EXPECT_EQ(dataplane.left_interfaces, (Lines{"mgmt"}));
   EXPECT_FALSE(std::filesystem::exists(socket_of("gone")));
 }
