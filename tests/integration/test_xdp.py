@@ -212,7 +212,7 @@ def test_an_rss_table_that_a_killed_run_left_is_put_back_by_its_note(igb):
         igb.inside.run(f"ethtool -X {igb.name} equal 1")
         assert set(igb.rss_table()) == {0}
         lines = (f"about {about}", "switched_on 0", f"rss {len(table)} " + " ".join(map(str, table)), "rules 0", "end")
-        igb.inside.run(f"printf '%s\\n' {shlex.join(lines)} > {RUN_DIR}/rings/ntuple+{igb.name}")
+        igb.inside.run(f"printf '%s\\n' {shlex.join(lines)} > {RUN_DIR}/rings/ntuple+{index.strip()}")
         igb.daemon.start()
         assert igb.inside.run(f"ls {RUN_DIR}/rings/")[1].strip() == ""
     try:

@@ -6,33 +6,43 @@
 #include <net/if.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
+#include <string_view>
+#include <system_error>
 
 #include "base/unique_fd.h"
+#include "model/uplink_driver.h"
 
 namespace patchbay::dataplane {
 namespace {
 
-constexpr std::string_view prefix = "ntuple+";  // no vnic has such a name: their files may be beside ours
+// No vnic has such names: their files may be beside ours. HostService deletes what begins otherwise and is no vnic's.
+constexpr std::string_view prefix = "ntuple+";
+constexpr std::string_view fresh_prefix = "new+";  // while a file is written
 constexpr const char* end_word = "end";
+constexpr std::uint16_t vid_max = 4094;
 
-std::string path_of(const std::string& dir, const std::string& nic) {
-  return dir.empty() ? "" : fmt::format("{}/{}{}", dir, prefix, nic);
-}
-
-std::string about(const std::string& nic) {
+std::string this_boot() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string boot;
   file >> boot;
-  return fmt::format("{}/{}", boot, if_nametoindex(nic.c_str()));
+  return boot;
+}
+
+std::string fresh_path_of(const std::string& path) {
+  const std::size_t name = path.rfind('/') + 1;
+  return fmt::format("{}{}{}", path.substr(0, name), fresh_prefix, path.substr(name));
 }
 
 std::string text_of(const NtupleNote& note) {
-  std::string text = fmt::format("about {}\nswitched_on {:d}\nrss {}", note.about, note.switched_on, note.rss.size());
+  std::string text =
+      fmt::format("about {}/{}\nswitched_on {:d}\nrss {}", note.boot, note.if_index, note.switched_on, note.rss.size());
   for (const std::uint32_t queue : note.rss) text += fmt::format(" {}", queue);
   text += fmt::format("\nrules {}\n", note.rules.size());
   for (const NtupleRule& rule : note.rules) {
@@ -48,59 +58,90 @@ bool read_field(std::istream& from, const char* word, Value& value) {
   return static_cast<bool>(from >> found >> value) && found == word;
 }
 
+bool parse_about(const std::string& about, NtupleNote& note) {
+  const std::size_t slash = about.find('/');
+  if (slash == std::string::npos) return false;
+  note.boot = about.substr(0, slash);
+  const char* const end = about.data() + about.size();
+  const auto [stopped, error] = std::from_chars(about.data() + slash + 1, end, note.if_index);
+  return error == std::errc() && stopped == end && note.if_index != 0;
+}
+
+bool read_rule(std::istream& from, NtupleRule& rule) {
+  std::string mac;
+  if (!(from >> mac >> rule.filter.vid >> rule.with_vlan >> rule.queue)) return false;
+  const auto parsed = MacAddr::parse(mac);
+  if (!parsed || rule.filter.vid > vid_max || rule.queue >= model::xdp_queues_max) return false;
+  rule.filter.mac = *parsed;
+  return true;
+}
+
 bool read_all(std::istream& from, NtupleNote& note) {
+  std::string about;
   std::size_t count = 0;
-  if (!read_field(from, "about", note.about) || !read_field(from, "switched_on", note.switched_on) ||
-      !read_field(from, "rss", count)) {
+  if (!read_field(from, "about", about) || !parse_about(about, note) ||
+      !read_field(from, "switched_on", note.switched_on) || !read_field(from, "rss", count) ||
+      count > NtupleNote::rss_max) {
     return false;
   }
   for (std::uint32_t queue = 0; count != 0 && from >> queue; --count) note.rss.push_back(queue);
-  if (count != 0 || !read_field(from, "rules", count)) return false;
-  for (std::string mac; count != 0 && from >> mac; --count) {
-    NtupleRule rule;
-    const auto parsed = MacAddr::parse(mac);
-    if (!parsed || !(from >> rule.filter.vid >> rule.with_vlan >> rule.queue)) return false;
-    rule.filter.mac = *parsed;
-    note.rules.push_back(rule);
+  if (count != 0 || !read_field(from, "rules", count) || count > model::xdp_queues_max) return false;
+  for (; count != 0; --count) {
+    if (!read_rule(from, note.rules.emplace_back())) return false;
   }
   std::string last;
-  return count == 0 && from >> last && last == end_word;
+  return from >> last && last == end_word;
 }
 
 }  // namespace
 
-NtupleNote NtupleNote::of(const std::string& dir, const std::string& nic) {
+NtupleNote NtupleNote::of(const std::string& dir, unsigned if_index) {
   NtupleNote note;
-  note.path = path_of(dir, nic);
-  note.about = dataplane::about(nic);
+  if (!dir.empty()) note.path = fmt::format("{}/{}{}", dir, prefix, if_index);
+  note.boot = this_boot();
+  note.if_index = if_index;
   return note;
 }
 
-std::optional<NtupleNote> NtupleNote::read(const std::string& dir, const std::string& nic) {
+Result<NtupleNote> NtupleNote::read(const std::string& path) {
+  if (path.empty()) return fail(ErrorCode::not_found, "nothing is noted");
   NtupleNote note;
-  note.path = path_of(dir, nic);
-  std::ifstream file(note.path);
-  if (!file || !read_all(file, note) || note.about != dataplane::about(nic)) return std::nullopt;
+  note.path = path;
+  errno = 0;
+  std::ifstream file(path);
+  if (!file) {
+    const int error = errno == 0 ? EIO : errno;
+    return fail(error == ENOENT ? ErrorCode::not_found : ErrorCode::unavailable,
+                fmt::format("{} cannot be read: {}", path, std::strerror(error)));
+  }
+  if (!read_all(file, note)) return fail(ErrorCode::invalid, path + " is not a whole note");
+  if (note.boot != this_boot()) return fail(ErrorCode::invalid, path + " is of an earlier boot");
   return note;
 }
 
-std::vector<std::string> NtupleNote::nics_in(const std::string& dir) {
-  std::vector<std::string> nics;
+std::vector<std::string> NtupleNote::paths_in(const std::string& dir) {
+  std::vector<std::string> paths;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(dir.empty() ? nullptr : opendir(dir.c_str()), closedir);
-  if (!open) return nics;
+  if (!open) return paths;
   while (const dirent* const entry = readdir(open.get())) {
     const std::string_view name = entry->d_name;
-    if (name.starts_with(prefix)) nics.emplace_back(name.substr(prefix.size()));
+    if (name.starts_with(prefix)) paths.push_back(fmt::format("{}/{}", dir, name));
   }
-  return nics;
+  return paths;
+}
+
+bool NtupleNote::nic_is_gone() const noexcept {
+  std::array<char, IF_NAMESIZE> name{};
+  return if_indextoname(if_index, name.data()) == nullptr && errno == ENXIO;
 }
 
 bool NtupleNote::write() const {
   if (path.empty()) return true;
-  const std::string fresh = path + "+";
+  const std::string fresh = fresh_path_of(path);
   const std::string text = text_of(*this);
   const UniqueFd fd(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return false;
+  errno = 0;  // a write that is cut short leaves it as it is
   if (::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
       std::rename(fresh.c_str(), path.c_str()) == 0) {
     return true;

@@ -2,14 +2,17 @@
 //
 // Theory  The NIC keeps rules and RSS table when the process ends, and nothing in them says whose they are. So it is noted what
 //         was there before, and each rule before it is set. The file is replaced as a whole. It is about one interface of one
-//         boot of the system: about another it says nothing.
+//         boot of the system: about another it says nothing. It goes when all is put back; what cannot be put back stays noted.
+//         The interface is known by its index, for another one may get its name.
+// Limits  model::xdp_queues_max rules, rss_max entries of the RSS table: a note with more is not read.
 // Threads control's.
 #pragma once
+#include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "dataplane/dataplane.h"
 
 namespace patchbay::dataplane {
@@ -23,19 +26,25 @@ struct NtupleRule {
 };
 
 struct NtupleNote {
-  std::string path;                // empty: nothing is written
-  std::string about;               // the boot and the interface
+  static constexpr std::size_t rss_max = 16384;
+
+  std::string path;  // empty: nothing is written
+  std::string boot;
+  unsigned if_index = 0;
   bool switched_on = false;        // the driver's ntuple filters, by us
   std::vector<std::uint32_t> rss;  // the table before; empty: it was not changed
   std::vector<NtupleRule> rules;
   friend bool operator==(const NtupleNote&, const NtupleNote&) = default;
 
-  // Of the interface `nic`, in the directory `dir`; empty: nowhere.
-  [[nodiscard]] static NtupleNote of(const std::string& dir, const std::string& nic);
-  // Nothing: it is not whole, or about something else than its name says now.
-  [[nodiscard]] static std::optional<NtupleNote> read(const std::string& dir, const std::string& nic);
-  // The NICs that have a note in `dir`.
-  [[nodiscard]] static std::vector<std::string> nics_in(const std::string& dir);
+  // Of that interface, in the directory `dir`; empty: nowhere.
+  [[nodiscard]] static NtupleNote of(const std::string& dir, unsigned if_index);
+  // Errors: not_found; invalid (not whole, above a limit, of another boot: it is good for nothing); unavailable (the file
+  // cannot be read).
+  [[nodiscard]] static Result<NtupleNote> read(const std::string& path);
+  // The paths of the notes in `dir`.
+  [[nodiscard]] static std::vector<std::string> paths_in(const std::string& dir);
+
+  [[nodiscard]] bool nic_is_gone() const noexcept;  // no interface has the index
 
   [[nodiscard]] bool write() const;  // false: errno says why
   void remove() const noexcept;

@@ -1,6 +1,9 @@
 #include "dataplane/ports/ntuple_rules.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +12,9 @@
 #include <utility>
 
 #include "base/byte_order.h"
+#include "base/ethtool.h"
+#include "base/unique_fd.h"
+#include "model/uplink_driver.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -49,7 +55,7 @@ std::uint64_t queues_of(const NtupleRules::Ask& ask) {
 std::string driver_of(const NtupleRules::Ask& ask) {
   ethtool_drvinfo driver{};
   driver.cmd = ETHTOOL_GDRVINFO;
-  if (!ask(&driver)) return "";
+  if (!ask(&driver)) return "(unknown)";
   return {driver.driver, ::strnlen(driver.driver, sizeof driver.driver)};
 }
 
@@ -84,29 +90,72 @@ bool is_rule(const ethtool_rx_flow_spec& there, const NtupleRule& rule) noexcept
 
 // ---- Opening, and what is left behind -------------------------------------------------------------------------------
 
+NtupleRules::Ask NtupleRules::ask_interface(unsigned index) {
+  auto any = std::make_shared<UniqueFd>(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return [any, index](void* command) {
+    ifreq who{};
+    who.ifr_ifindex = static_cast<int>(index);
+    return ::ioctl(any->get(), SIOCGIFNAME, &who) == 0 && ask_ethtool(*any, who.ifr_name, command);
+  };
+}
+
 Result<std::unique_ptr<NtupleRules>> NtupleRules::open(Ask ask, std::uint32_t queues, NtupleNote note) {
+  // A note that is still there is of what could not be put back. Ours would replace it.
+  auto earlier = NtupleNote::read(note.path);
+  if (!earlier && earlier.error().code == ErrorCode::unavailable) return fail(earlier.error());
+  if (earlier) {
+    if (const int error = put_back(ask, std::move(*earlier)); error != 0) {
+      return fail(ErrorCode::unavailable,
+                  fmt::format("what Patchbay changed at it before cannot be put back ({}): see {}",
+                              std::strerror(error), note.path));
+    }
+  }
   std::unique_ptr<NtupleRules> rules(new NtupleRules(std::move(ask), std::move(note)));
   if (const auto refused = rules->take(queues)) return fail(ErrorCode::unavailable, *refused);
   return rules;
 }
 
-void NtupleRules::put_back(Ask ask, NtupleNote note) {
-  NtupleRules(std::move(ask), std::move(note)).put_back();
+int NtupleRules::put_back(Ask ask, NtupleNote note) {
+  NtupleRules rules(std::move(ask), std::move(note));
+  const int error = rules.put_back();
+  rules.note_ = {};  // the destructor has nothing to try again
+  return error;
 }
 
 NtupleRules::~NtupleRules() {
-  put_back();
+  static_cast<void>(put_back());
 }
 
-void NtupleRules::put_back() noexcept {
-  for (const NtupleRule& rule : std::exchange(note_.rules, {})) erase(rule);
-  if (const auto before = std::exchange(note_.rss, {}); !before.empty()) {
-    const auto now = read_rss();
-    if (now && is_ours(*now) && (is_kernels(before, queues_of(ask_)) || !write_rss(before)))
-      static_cast<void>(write_rss({}));
+int NtupleRules::put_back() noexcept {
+  int failed = 0;
+  const auto done = [&failed](int error) {
+    if (error != 0) failed = error;
+    return error == 0;
+  };
+  std::erase_if(note_.rules, [this, &done](const NtupleRule& rule) { return done(erase(rule)); });
+  if (!note_.rss.empty() && done(put_back_rss())) note_.rss.clear();
+  if (note_.switched_on && note_.rules.empty() && done(switch_off())) note_.switched_on = false;
+  if (failed != 0 && !note_.nic_is_gone()) {
+    static_cast<void>(note_.write());
+    return failed;
   }
-  if (std::exchange(note_.switched_on, false)) static_cast<void>(switch_filters(false));
   note_.remove();
+  return 0;
+}
+
+int NtupleRules::put_back_rss() const {
+  const auto now = read_rss();
+  if (!now) return errno;
+  if (!is_ours(*now)) return 0;
+  if (!is_kernels(note_.rss, queues_of(ask_)) && write_rss(note_.rss)) return 0;
+  return write_rss({}) ? 0 : errno;
+}
+
+int NtupleRules::switch_off() const {
+  const auto table = read_rules();
+  if (!table) return errno;
+  if (!table->used.empty()) return 0;  // somebody else's, who needs the filters now
+  return switch_filters(false) ? 0 : errno;
 }
 
 // The reason why not, or nothing.
@@ -114,16 +163,22 @@ std::optional<std::string> NtupleRules::take(std::uint32_t queues) {
   if (queues <= default_queues) return "it has one receive queue";
   driver_ = driver_of(ask_);
   const auto rules = read_rules();
-  if (!rules) return fmt::format("driver {} has no ntuple filters", driver_);
+  if (!rules && errno == EOPNOTSUPP) return fmt::format("driver {} has no ntuple filters", driver_);
+  if (!rules && errno == E2BIG) return fmt::format("it has more than {} ntuple rules", rules_max);
+  if (!rules) return fmt::format("driver {} does not tell its ntuple rules ({})", driver_, std::strerror(errno));
   if (rules->used.size() == 1) return "it has 1 ntuple rule that is not Patchbay's";
   if (!rules->used.empty()) return fmt::format("it has {} ntuple rules that are not Patchbay's", rules->used.size());
   const auto on = filters_on();
   if (!on) return fmt::format("driver {} does not say whether its ntuple filters are on", driver_);
   if (!*on) {
     note_.switched_on = true;
-    if (!note_.write()) return fmt::format("{} cannot be written: {}", note_.path, std::strerror(errno));
-    if (!switch_filters(true)) {
+    if (!note_.write()) {
+      auto refused = unwritable();
       note_.switched_on = false;
+      return refused;
+    }
+    if (!switch_filters(true)) {
+      note_.switched_on = filters_on().value_or(true);
       return fmt::format("the ntuple filters of driver {} are off and fixed", driver_);
     }
   }
@@ -135,16 +190,37 @@ std::optional<std::string> NtupleRules::take(std::uint32_t queues) {
 }
 
 std::optional<std::string> NtupleRules::try_rules(std::uint32_t queue) {
-  int error = 0;
+  std::optional<std::string> refused;
   for (const bool with_vlan : {true, false}) {
-    const NtupleRule rule{nobody, with_vlan, queue};
+    bool is_clean = true;
     with_vlan_ = with_vlan;
-    error = insert_noted(rule);
-    if (error != 0) continue;
-    erase_noted(rule);
-    return std::nullopt;
+    refused = try_rule({nobody, with_vlan, queue}, is_clean);
+    if (!refused || !is_clean) break;
   }
-  return fmt::format("driver {} takes no ntuple rule for an address ({})", driver_, std::strerror(error));
+  return refused;
+}
+
+// The table was empty. `is_clean`: it is again, and another rule can be tried.
+std::optional<std::string> NtupleRules::try_rule(const NtupleRule& rule, bool& is_clean) {
+  const Inserted inserted = insert_noted(rule);
+  is_clean = inserted.is_noted;
+  errno = inserted.error;
+  if (!inserted.is_noted) return unwritable();
+  if (inserted.error != 0)
+    return fmt::format("driver {} takes no ntuple rule for an address ({})", driver_, std::strerror(inserted.error));
+  const auto places = places_of(rule);
+  const bool is_recognised = places && !places->empty();
+  if (!is_recognised && inserted.place < RX_CLS_LOC_SPECIAL) static_cast<void>(erase_at(inserted.place));
+  const int error = erase_noted(rule);
+  const auto table = read_rules();
+  is_clean = error == 0 && table && table->used.empty();
+  if (!is_clean) return fmt::format("driver {} keeps an ntuple rule that was deleted", driver_);
+  if (!is_recognised) return fmt::format("driver {} tells an ntuple rule otherwise than it was set", driver_);
+  return std::nullopt;
+}
+
+std::string NtupleRules::unwritable() const {
+  return fmt::format("{} cannot be written: {}", note_.path, std::strerror(errno));
 }
 
 std::optional<std::string> NtupleRules::set_default_queue() {
@@ -152,7 +228,11 @@ std::optional<std::string> NtupleRules::set_default_queue() {
   if (!before || before->empty()) return fmt::format("driver {} has no RSS table that can be set", driver_);
   if (is_ours(*before)) return std::nullopt;
   note_.rss = std::move(*before);
-  if (!note_.write()) return fmt::format("{} cannot be written: {}", note_.path, std::strerror(errno));
+  if (!note_.write()) {
+    auto refused = unwritable();
+    note_.rss.clear();
+    return refused;
+  }
   if (write_rss(std::vector<std::uint32_t>(note_.rss.size(), 0))) return std::nullopt;
   const std::string why = std::strerror(errno);
   note_.rss.clear();
@@ -168,64 +248,89 @@ std::string NtupleRules::reason() const {
 
 Result<void> NtupleRules::set(std::uint32_t queue, const QueueFilter& filter) {
   NtupleRule rule{filter, with_vlan_ && filter.vid != 0, queue};
-  int error = insert_noted(rule);
-  if (error != 0 && std::exchange(rule.with_vlan, false)) error = insert_noted(rule);
-  if (error != 0) return fail(system_error("a filter for " + filter.mac.to_string(), error));
-  return {};
+  Inserted inserted = insert_noted(rule);
+  if (inserted.error != 0 && inserted.is_noted && std::exchange(rule.with_vlan, false)) inserted = insert_noted(rule);
+  if (inserted.error == 0) return {};
+  const std::string what = "a filter for " + filter.mac.to_string();
+  return fail(system_error(inserted.is_noted ? what : what + ": writing " + note_.path, inserted.error));
 }
 
 void NtupleRules::clear(std::uint32_t queue) noexcept {
-  const auto found = std::find_if(note_.rules.begin(), note_.rules.end(),
-                                  [queue](const NtupleRule& rule) { return rule.queue == queue; });
-  if (found != note_.rules.end()) erase_noted(NtupleRule(*found));
+  for (const NtupleRule& rule : std::vector<NtupleRule>(note_.rules)) {
+    if (rule.queue == queue) erase_noted(rule);
+  }
 }
 
 // Noted first: who starts after a crash between the two finds one rule less, and never one that nobody knows.
-int NtupleRules::insert_noted(const NtupleRule& rule) {
+NtupleRules::Inserted NtupleRules::insert_noted(const NtupleRule& rule) {
+  if (note_.rules.size() >= model::xdp_queues_max) return {ENOSPC};  // of some that could not be deleted
   note_.rules.push_back(rule);
-  int error = note_.write() ? 0 : errno;
-  if (error == 0) error = insert(rule);
-  if (error == 0) return 0;
+  Inserted inserted;
+  inserted.is_noted = note_.write();
+  inserted.error = inserted.is_noted ? 0 : errno;
+  if (inserted.is_noted) inserted = insert(rule);
+  if (inserted.error == 0) return inserted;
   note_.rules.pop_back();
   static_cast<void>(note_.write());
-  return error;
+  return inserted;
 }
 
-void NtupleRules::erase_noted(const NtupleRule& rule) noexcept {
-  erase(rule);
+int NtupleRules::erase_noted(const NtupleRule& rule) noexcept {
+  if (const int error = erase(rule); error != 0) return error;
   std::erase(note_.rules, rule);
   static_cast<void>(note_.write());
+  return 0;
 }
 
-int NtupleRules::insert(const NtupleRule& rule) {
+NtupleRules::Inserted NtupleRules::insert(const NtupleRule& rule) {
   const auto table = read_rules();
-  if (!table) return errno;
+  if (!table) return {errno};
   std::uint32_t place = RX_CLS_LOC_ANY;
   if (!table->any_place) {
     // From the end, as ethtool does. A place that is taken would be taken over.
     place = table->size;
     do {
-      if (place-- == 0) return ENOSPC;
+      if (place-- == 0) return {ENOSPC};
     } while (std::find(table->used.begin(), table->used.end(), place) != table->used.end());
   }
   ethtool_rxnfc request{};
   request.cmd = ETHTOOL_SRXCLSRLINS;
   request.fs = flow_spec_of(rule, place);
-  return ask_(&request) ? 0 : errno;
+  if (!ask_(&request)) return {errno};
+  return {0, true, request.fs.location};  // the kernel hands back what the driver chose
 }
 
-void NtupleRules::erase(const NtupleRule& rule) noexcept {
+int NtupleRules::erase(const NtupleRule& rule) const {
+  auto places = places_of(rule);
+  if (!places) return errno;
+  if (places->empty()) return 0;
+  for (const std::uint32_t place : *places) {
+    if (!erase_at(place)) return errno;
+  }
+  places = places_of(rule);
+  if (!places) return errno;
+  return places->empty() ? 0 : EBUSY;
+}
+
+bool NtupleRules::erase_at(std::uint32_t place) const {
+  ethtool_rxnfc request{};
+  request.cmd = ETHTOOL_SRXCLSRLDEL;
+  request.fs.location = place;
+  return ask_(&request);
+}
+
+std::optional<std::vector<std::uint32_t>> NtupleRules::places_of(const NtupleRule& rule) const {
   const auto table = read_rules();
-  if (!table) return;  // the NIC has gone
+  if (!table) return std::nullopt;
+  std::vector<std::uint32_t> places;
   for (const std::uint32_t place : table->used) {
     ethtool_rxnfc request{};
     request.cmd = ETHTOOL_GRXCLSRULE;
     request.fs.location = place;
-    if (!ask_(&request) || !is_rule(request.fs, rule)) continue;
-    request.cmd = ETHTOOL_SRXCLSRLDEL;
-    request.fs.location = place;
-    static_cast<void>(ask_(&request));
+    if (!ask_(&request)) return std::nullopt;
+    if (is_rule(request.fs, rule)) places.push_back(place);
   }
+  return places;
 }
 
 // ---- What the driver has --------------------------------------------------------------------------------------------
@@ -239,7 +344,11 @@ std::optional<NtupleRules::Table> NtupleRules::read_rules() const {
   table.size = static_cast<std::uint32_t>(count.data) & ~RX_CLS_LOC_SPECIAL;
   // The structure ends in an array without a length.
   constexpr std::size_t places_at = offsetof(ethtool_rxnfc, rule_locs);
-  const std::uint32_t room = std::min(count.rule_cnt, rules_max);
+  const std::uint32_t room = count.rule_cnt;
+  if (room > rules_max) {
+    errno = E2BIG;
+    return std::nullopt;
+  }
   std::vector<std::uint8_t> bytes(std::max(sizeof count, places_at + room * sizeof(std::uint32_t)));
   count.cmd = ETHTOOL_GRXCLSRLALL;
   count.data = 0;
@@ -266,7 +375,10 @@ bool NtupleRules::switch_filters(bool on) const {
   if (!ask_(&flags)) return false;
   flags.cmd = ETHTOOL_SFLAGS;
   flags.data = on ? flags.data | ETH_FLAG_NTUPLE : flags.data & ~std::uint32_t{ETH_FLAG_NTUPLE};
-  return ask_(&flags) && filters_on() == on;
+  if (!ask_(&flags)) return false;
+  if (filters_on() == on) return true;
+  errno = EOPNOTSUPP;
+  return false;
 }
 
 std::optional<std::vector<std::uint32_t>> NtupleRules::read_rss() const {
@@ -275,6 +387,10 @@ std::optional<std::vector<std::uint32_t>> NtupleRules::read_rss() const {
   ethtool_rxfh_indir size{};
   size.cmd = ETHTOOL_GRXFHINDIR;
   if (!ask_(&size)) return std::nullopt;
+  if (size.size > NtupleNote::rss_max) {
+    errno = E2BIG;
+    return std::nullopt;
+  }
   std::vector<std::uint32_t> request{ETHTOOL_GRXFHINDIR, size.size};
   request.resize(head + size.size);
   if (!ask_(request.data())) return std::nullopt;

@@ -7,6 +7,8 @@
 //         any, this is not used.
 //         Whatever is changed is put back: by the destructor, or after a crash by what stands in a note (ntuple_note.h), which
 //         is written before each change. A rule that is not as we set it, and an RSS table that somebody has set since, stay.
+//         So do filters that are on while there are such rules, for drivers drop all of them with the feature. What cannot be
+//         put back stays noted, and is tried again whenever the NIC is opened.
 // Limits  model::xdp_queues_max queues; the driver's table of rules.
 // Threads control's.
 // Source  linux/ethtool.h: struct ethtool_rxnfc, struct ethtool_rxfh_indir. In a mask of these a 1 is a bit that counts; VLAN
@@ -37,11 +39,14 @@ class NtupleRules {
   using Ask = std::function<bool(void* command)>;
   static constexpr std::uint32_t default_queues = 1;
 
+  // Of the interface of that index, whatever its name is. Errno is ENODEV if there is none.
+  [[nodiscard]] static Ask ask_interface(unsigned index);
   // Takes the NIC's queues from default_queues on, of `queues` that it has. Errors: unavailable; the message is why the NIC
   // does not sort: a clause about it ("driver veth has no ntuple filters").
   [[nodiscard]] static Result<std::unique_ptr<NtupleRules>> open(Ask ask, std::uint32_t queues, NtupleNote note);
-  // What an earlier run left by that note, which goes.
-  static void put_back(Ask ask, NtupleNote note);
+  // What an earlier run left by that note, which goes if all is put back, or if the NIC has gone. Else the errno of what
+  // failed, and the note says what is left.
+  [[nodiscard]] static int put_back(Ask ask, NtupleNote note);
   ~NtupleRules();
   NtupleRules(const NtupleRules&) = delete;
   NtupleRules& operator=(const NtupleRules&) = delete;
@@ -52,7 +57,7 @@ class NtupleRules {
 
   // Frames for the filter go to `queue`, which has no rule. Errors: no_resource, unavailable: then all is as it was.
   [[nodiscard]] Result<void> set(std::uint32_t queue, const QueueFilter& filter);
-  // Its frames come by the default queue.
+  // Its frames come by the default queue. A rule that the driver does not delete stays noted.
   void clear(std::uint32_t queue) noexcept;
 
  private:
@@ -61,19 +66,31 @@ class NtupleRules {
     bool any_place = false;  // the driver chooses; else we
     std::vector<std::uint32_t> used;
   };
+  struct Inserted {
+    int error = 0;         // or the errno
+    bool is_noted = true;  // false: it failed because nothing can be noted
+    std::uint32_t place = 0;
+  };
 
   NtupleRules(Ask ask, NtupleNote note) : ask_(std::move(ask)), note_(std::move(note)) {}
   [[nodiscard]] std::optional<std::string> take(std::uint32_t queues);
   [[nodiscard]] std::optional<std::string> try_rules(std::uint32_t queue);
   [[nodiscard]] std::optional<std::string> set_default_queue();
-  void put_back() noexcept;
+  [[nodiscard]] std::optional<std::string> try_rule(const NtupleRule& rule, bool& is_clean);
+  [[nodiscard]] std::string unwritable() const;  // the note, by errno
+  [[nodiscard]] Inserted insert(const NtupleRule& rule);
+  [[nodiscard]] Inserted insert_noted(const NtupleRule& rule);
+  [[nodiscard]] bool erase_at(std::uint32_t place) const;
   // 0, or the errno.
-  [[nodiscard]] int insert(const NtupleRule& rule);
-  [[nodiscard]] int insert_noted(const NtupleRule& rule);
-  void erase_noted(const NtupleRule& rule) noexcept;
-  void erase(const NtupleRule& rule) noexcept;
+  [[nodiscard]] int put_back() noexcept;
+  [[nodiscard]] int put_back_rss() const;
+  [[nodiscard]] int switch_off() const;
+  [[nodiscard]] int erase(const NtupleRule& rule) const;  // 0: none that is equal is left
+  int erase_noted(const NtupleRule& rule) noexcept;
 
+  // Nothing: errno says why. E2BIG: there are more than we read.
   [[nodiscard]] std::optional<Table> read_rules() const;
+  [[nodiscard]] std::optional<std::vector<std::uint32_t>> places_of(const NtupleRule& rule) const;
   [[nodiscard]] std::optional<bool> filters_on() const;
   [[nodiscard]] bool switch_filters(bool on) const;
   [[nodiscard]] std::optional<std::vector<std::uint32_t>> read_rss() const;

@@ -1,167 +1,26 @@
-// Rules as bytes, and what is asked of a driver in which order. There is no NIC here: Driver only answers ethtool's requests as
-// linux/ethtool.h says, and what a NIC does with its rules is seen nowhere but on one.
+// Rules as bytes, and what is asked of a driver in which order.
 #include "dataplane/ports/ntuple_rules.h"
 
 #include <gtest/gtest.h>
 
-#include <array>
-#include <cerrno>
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <set>
+#include <vector>
 
-#include "tests/support/temp_dir.h"
+#include "model/uplink_driver.h"
+#include "tests/support/ntuple_fixture.h"
 
 namespace patchbay::dataplane {
 namespace {
 
-constexpr MacAddr mac{std::array<std::uint8_t, 6>{0x02, 0x11, 0x22, 0x33, 0x44, 0x55}};
-constexpr MacAddr other_mac{std::array<std::uint8_t, 6>{0x02, 0x11, 0x22, 0x33, 0x44, 0x56}};
-using Table = std::vector<std::uint32_t>;
-
-class Driver {
- public:
-  bool has_rules = true;
-  bool filters_on = false;
-  bool filters_fixed = false;
-  bool takes_vlan = true;
-  bool takes_address = true;
-  bool chooses_place = false;
-  bool has_rss = true;
-  std::uint32_t size = 16;
-  std::uint32_t queues = 4;
-  Table rss = {0, 1, 2, 3, 0, 1, 2, 3};
-  bool rss_is_set = false;  // by somebody, and not the kernel's own
-  std::map<std::uint32_t, ethtool_rx_flow_spec> rules;
-
-  [[nodiscard]] NtupleRules::Ask asks() {
-    return [this](void* command) {
-      const int error = answer(command);
-      errno = error;
-      return error == 0;
-    };
-  }
-
- private:
-  int answer(void* command) {
-    std::uint32_t what = 0;
-    std::memcpy(&what, command, sizeof what);
-    switch (what) {
-      case ETHTOOL_GDRVINFO:
-        std::strcpy(static_cast<ethtool_drvinfo*>(command)->driver, "ixy");
-        return 0;
-      case ETHTOOL_GFLAGS:
-        static_cast<ethtool_value*>(command)->data = ETH_FLAG_RXHASH | (filters_on ? ETH_FLAG_NTUPLE : 0);
-        return 0;
-      case ETHTOOL_SFLAGS: {
-        const std::uint32_t flags = static_cast<ethtool_value*>(command)->data;
-        EXPECT_NE(flags & ETH_FLAG_RXHASH, 0U) << "what is not ours is left alone";
-        if (filters_fixed) return EOPNOTSUPP;
-        filters_on = (flags & ETH_FLAG_NTUPLE) != 0;
-        return 0;
-      }
-      case ETHTOOL_GRXFHINDIR:
-      case ETHTOOL_SRXFHINDIR:
-        return has_rss ? answer_rss(what, static_cast<std::uint32_t*>(command)) : EOPNOTSUPP;
-      default:
-        return answer_rules(what, static_cast<ethtool_rxnfc*>(command));
-    }
-  }
-
-  int answer_rss(std::uint32_t what, std::uint32_t* words) {
-    const auto length = static_cast<std::uint32_t>(rss.size());
-    const std::uint32_t asked = std::exchange(words[1], length);
-    if (what == ETHTOOL_GRXFHINDIR) {
-      if (asked == 0) return 0;
-      if (asked < length) return EINVAL;
-      std::copy(rss.begin(), rss.end(), words + 2);
-      return 0;
-    }
-    if (asked != 0 && asked != length) return EINVAL;
-    rss_is_set = asked != 0;
-    for (std::uint32_t i = 0; i < length; ++i) rss[i] = asked == 0 ? i % queues : words[2 + i];
-    return 0;
-  }
-
-  int answer_rules(std::uint32_t what, ethtool_rxnfc* request) {
-    if (what == ETHTOOL_GRXRINGS) {
-      request->data = queues;
-      return 0;
-    }
-    if (!has_rules) return EOPNOTSUPP;
-    switch (what) {
-      case ETHTOOL_GRXCLSRLCNT:
-        request->data = chooses_place ? size | RX_CLS_LOC_SPECIAL : 0;
-        request->rule_cnt = static_cast<std::uint32_t>(rules.size());
-        return 0;
-      case ETHTOOL_GRXCLSRLALL: {
-        if (request->rule_cnt < rules.size()) return EMSGSIZE;
-        request->data = size;
-        request->rule_cnt = static_cast<std::uint32_t>(rules.size());
-        auto* at = reinterpret_cast<std::uint8_t*>(request) + offsetof(ethtool_rxnfc, rule_locs);
-        for (const auto& [place, rule] : rules) {
-          std::memcpy(at, &place, sizeof place);
-          at += sizeof place;
-        }
-        return 0;
-      }
-      case ETHTOOL_GRXCLSRULE:
-        if (!rules.contains(request->fs.location)) return ENOENT;
-        request->fs = rules.at(request->fs.location);
-        return 0;
-      case ETHTOOL_SRXCLSRLDEL:
-        return rules.erase(request->fs.location) == 1 ? 0 : ENOENT;
-      case ETHTOOL_SRXCLSRLINS:
-        return insert(request->fs);
-      default:
-        return EOPNOTSUPP;
-    }
-  }
-
-  int insert(ethtool_rx_flow_spec spec) {
-    EXPECT_TRUE(filters_on);
-    if (!takes_address || ((spec.flow_type & FLOW_EXT) != 0 && !takes_vlan)) return EINVAL;
-    if (chooses_place) {
-      if (spec.location != RX_CLS_LOC_ANY) return EINVAL;
-      spec.location = rules.empty() ? 100 : rules.rbegin()->first + 1;
-    }
-    if (!chooses_place && spec.location >= size) return EINVAL;
-    if (rules.contains(spec.location)) ADD_FAILURE() << "a rule is taken over";
-    rules[spec.location] = spec;
-    return 0;
-  }
-};
-
-ethtool_rx_flow_spec foreign_rule() {
-  ethtool_rx_flow_spec spec{};
-  spec.flow_type = TCP_V4_FLOW;
-  spec.ring_cookie = 2;
-  return spec;
-}
-
-class NtupleRulesTest : public testing::Test {
- protected:
-  [[nodiscard]] NtupleNote note() const { return NtupleNote::of(dir_.path(), "lo"); }
-  std::unique_ptr<NtupleRules> open() {
-    auto opened = NtupleRules::open(driver_.asks(), driver_.queues, note());
-    EXPECT_TRUE(opened) << opened.error().message;
-    return opened ? std::move(*opened) : nullptr;
-  }
-  std::string refusal(std::uint32_t queues = 4) {
-    const auto opened = NtupleRules::open(driver_.asks(), queues, note());
-    return opened ? "" : opened.error().message;
-  }
-  [[nodiscard]] bool has(const NtupleRule& rule) const {
-    return std::count_if(driver_.rules.begin(), driver_.rules.end(),
-                         [&rule](const auto& there) { return is_rule(there.second, rule); }) == 1;
-  }
-
-  test::TempDir dir_;
-  Driver driver_;
-};
+using test::foreign_rule;
+using test::lo_index;
+using test::mac;
+using test::other_mac;
+using test::Table;
+using NtupleRulesTest = test::NtupleFixture;
 
 // ---- Bytes ----------------------------------------------------------------------------------------------------------
 
@@ -232,6 +91,12 @@ TEST_F(NtupleRulesTest, are_not_used_where_something_is_missing_and_the_reason_s
   driver_.has_rules = false;
   EXPECT_EQ(refusal(), "driver ixy has no ntuple filters");
   driver_ = {};
+  driver_.error = EBADF;
+  EXPECT_EQ(refusal(), "driver (unknown) does not tell its ntuple rules (Bad file descriptor)");
+  driver_ = {};
+  driver_.foreign_count = 4097;
+  EXPECT_EQ(refusal(), "it has more than 4096 ntuple rules");
+  driver_ = {};
   driver_.filters_fixed = true;
   EXPECT_EQ(refusal(), "the ntuple filters of driver ixy are off and fixed");
   driver_ = {};
@@ -250,6 +115,44 @@ TEST_F(NtupleRulesTest, are_not_used_where_something_is_missing_and_the_reason_s
   EXPECT_EQ(driver_.rules.size(), 2U);
   EXPECT_FALSE(driver_.rss_is_set);
   EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
+}
+
+TEST_F(NtupleRulesTest, are_not_used_if_the_trial_shows_that_they_could_not_be_found_again) {
+  for (const bool chooses : {false, true}) {
+    driver_ = {};
+    driver_.chooses_place = chooses;
+    driver_.tells_rules = false;
+    EXPECT_EQ(refusal(), "driver ixy tells an ntuple rule otherwise than it was set");
+    EXPECT_TRUE(driver_.rules.empty()) << "deleted by its place";
+    EXPECT_FALSE(driver_.filters_on || driver_.rss_is_set || has_notes());
+  }
+  driver_ = {};
+  driver_.tells_vlan = false;
+  auto rules = open();
+  ASSERT_TRUE(rules);
+  EXPECT_EQ(rules->reason(), "driver ixy sorts by ntuple filters, which name the address and not the VLAN");
+  rules.reset();
+  EXPECT_TRUE(driver_.rules.empty() && !has_notes());
+}
+
+TEST_F(NtupleRulesTest, are_not_used_if_the_trial_leaves_one_and_that_one_stays_noted) {
+  for (const int error : {0, EBUSY}) {
+    driver_ = {};
+    driver_.deletes = false;
+    driver_.delete_error = error;
+    EXPECT_EQ(refusal(), "driver ixy keeps an ntuple rule that was deleted");
+    EXPECT_EQ(driver_.rules.size(), 1U) << "and no second trial";
+    ASSERT_TRUE(read_note());
+    EXPECT_EQ(read_note()->rules.size(), 1U);
+    EXPECT_TRUE(read_note()->switched_on && driver_.filters_on) << "later, when there are no rules";
+    driver_.deletes = true;
+    driver_.delete_error = 0;
+    EXPECT_EQ(NtupleRules::put_back(driver_.asks(), *read_note()), 0);
+    EXPECT_FALSE(!driver_.rules.empty() || driver_.filters_on || has_notes());
+  }
+  driver_ = {};
+  driver_.deletes = driver_.tells_rules = false;
+  EXPECT_EQ(refusal(), "driver ixy keeps an ntuple rule that was deleted");
 }
 
 TEST_F(NtupleRulesTest, are_set_and_cleared_and_all_is_as_it_was_when_they_go) {
@@ -331,6 +234,48 @@ TEST_F(NtupleRulesTest, of_somebody_else_that_come_later_are_neither_taken_over_
   rules.reset();
   EXPECT_EQ(driver_.rules.size(), 3U);
   EXPECT_TRUE(driver_.rules.contains(13) && driver_.rules.contains(15));
+  EXPECT_TRUE(driver_.filters_on) << "switched off, it would drop them";
+  EXPECT_FALSE(has_notes());
+}
+
+TEST_F(NtupleRulesTest, that_the_driver_does_not_delete_stay_noted_until_it_does) {
+  const NtupleRule kept{{mac, 101}, true, 1};
+  for (const bool says_so : {true, false}) {
+    driver_ = {};
+    auto rules = open();
+    ASSERT_TRUE(rules);
+    ASSERT_TRUE(rules->set(1, kept.filter));
+    driver_.delete_error = says_so ? EBUSY : 0;
+    driver_.deletes = says_so;
+    rules->clear(1);
+    ASSERT_TRUE(read_note());
+    EXPECT_EQ(read_note()->rules, std::vector{kept});
+    ASSERT_TRUE(rules->set(1, {other_mac, 102}));
+    driver_.delete_error = 0;
+    driver_.deletes = true;
+    rules->clear(1);
+    EXPECT_TRUE(driver_.rules.empty()) << "all of that queue";
+    EXPECT_TRUE(read_note()->rules.empty());
+    rules.reset();
+    EXPECT_FALSE(has_notes());
+  }
+}
+
+TEST_F(NtupleRulesTest, that_the_driver_does_not_delete_are_no_more_than_a_note_takes) {
+  driver_.size = 1000;
+  auto rules = open();
+  ASSERT_TRUE(rules);
+  driver_.delete_error = EBUSY;
+  for (std::uint16_t vid = 1; vid <= model::xdp_queues_max; ++vid) {
+    ASSERT_TRUE(rules->set(1, {mac, vid}));
+    rules->clear(1);
+  }
+  ASSERT_TRUE(read_note());
+  EXPECT_EQ(read_note()->rules.size(), model::xdp_queues_max);
+  EXPECT_FALSE(rules->set(1, {mac, 1000}));
+  driver_.delete_error = 0;
+  rules.reset();
+  EXPECT_TRUE(driver_.rules.empty() && !has_notes());
 }
 
 TEST_F(NtupleRulesTest, are_at_most_as_many_as_the_driver_has_places_for) {
@@ -355,56 +300,16 @@ TEST_F(NtupleRulesTest, lie_where_the_driver_puts_them_if_it_chooses_itself) {
   EXPECT_TRUE(driver_.rules.empty());
 }
 
-// ---- After a crash --------------------------------------------------------------------------------------------------
-
-TEST_F(NtupleRulesTest, that_a_killed_run_left_go_by_its_note_and_others_stay) {
-  driver_.rss = {1, 1, 2, 2, 3, 3, 0, 0};
-  driver_.rss_is_set = true;
-  auto rules = open();
-  ASSERT_TRUE(rules->set(1, {mac, 101}));
-  ASSERT_TRUE(rules->set(3, {other_mac, 0}));
-  EXPECT_EQ(NtupleNote::nics_in(dir_.path()), std::vector<std::string>{"lo"});
-  auto noted = NtupleNote::read(dir_.path(), "lo");
-  ASSERT_TRUE(noted);
-  Driver killed = driver_;
-  rules.reset();
-  killed.rules[0] = foreign_rule();
-  killed.rules[1] = flow_spec_of({{mac, 101}, true, 2}, 1);  // nearly ours
-  ASSERT_TRUE(noted->write());
-  NtupleRules::put_back(killed.asks(), *noted);
-  EXPECT_EQ(killed.rules.size(), 2U);
-  EXPECT_TRUE(killed.rules.contains(0) && killed.rules.contains(1));
-  EXPECT_EQ(killed.rss, (Table{1, 1, 2, 2, 3, 3, 0, 0}));
-  EXPECT_FALSE(killed.filters_on);
-  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
-}
-
-TEST_F(NtupleRulesTest, have_a_note_that_says_nothing_of_another_boot_or_if_it_is_not_whole) {
-  NtupleNote made = note();
-  made.switched_on = true;
-  made.rss = {0, 1};
-  made.rules = {{{mac, 101}, true, 1}, {{other_mac, 0}, false, 2}};
-  ASSERT_TRUE(made.write());
-  EXPECT_EQ(NtupleNote::read(dir_.path(), "lo"), made);
-  std::ifstream file(made.path);
-  const std::string whole{std::istreambuf_iterator<char>(file), {}};
-  for (std::size_t size = 0; size + 1 < whole.size(); ++size) {
-    std::ofstream(made.path, std::ios::trunc) << whole.substr(0, size);
-    ASSERT_FALSE(NtupleNote::read(dir_.path(), "lo")) << whole.substr(0, size);
-  }
-  made.about += "0";
-  ASSERT_TRUE(made.write());
-  EXPECT_FALSE(NtupleNote::read(dir_.path(), "lo"));
-  EXPECT_FALSE(NtupleNote::read(dir_.path(), "eth7"));
-  made.remove();
-  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
-}
-
 TEST_F(NtupleRulesTest, are_not_set_where_nothing_can_be_noted) {
-  const auto opened = NtupleRules::open(driver_.asks(), 4, NtupleNote::of(dir_.path() + "/none", "lo"));
+  const auto opened = NtupleRules::open(driver_.asks(), 4, NtupleNote::of(dir_.path() + "/none", lo_index));
   ASSERT_FALSE(opened);
-  EXPECT_NE(opened.error().message.find("/none/ntuple+lo"), std::string::npos) << opened.error().message;
+  EXPECT_EQ(opened.error().message, dir_.path() + "/none/ntuple+1 cannot be written: No such file or directory");
   EXPECT_FALSE(driver_.filters_on || driver_.rss_is_set);
+  driver_.filters_on = true;  // so the first to be noted is the trial's rule
+  const auto in_trial = NtupleRules::open(driver_.asks(), 4, NtupleNote::of(dir_.path() + "/none", lo_index));
+  ASSERT_FALSE(in_trial);
+  EXPECT_EQ(in_trial.error().message, opened.error().message);
+  EXPECT_TRUE(driver_.rules.empty() && driver_.filters_on && !driver_.rss_is_set);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ class XdpPort final : public UplinkPort {
   [[nodiscard]] static Result<std::unique_ptr<XdpPort>> open(PortId id, int fault_event_fd, const std::string& nic,
                                                              const model::DriverPlan& plan,
                                                              const std::string& notes_dir = {});
-  // Puts back what runs left that were killed.
+  // Puts back what runs left that were killed, as far as that is possible now: the rest stays noted.
   static void put_back_left(const std::string& notes_dir);
 
   [[nodiscard]] std::uint64_t kernel_drops() noexcept override;

@@ -2,26 +2,17 @@
 #include <linux/if_packet.h>
 #include <net/if_arp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 
-#include "base/ethtool.h"
 #include "dataplane/ports/interface.h"
 #include "dataplane/ports/xdp_port.h"
 #include "dataplane/ports/xdp_queue_port.h"
 
 namespace patchbay::dataplane {
-namespace {
-
-NtupleRules::Ask asks(const std::string& nic) {
-  auto any = std::make_shared<UniqueFd>(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  return [any, nic](void* command) { return ask_ethtool(*any, nic, command); };
-}
-
-}  // namespace
-
 Result<std::unique_ptr<XdpPort>> XdpPort::open(PortId id, int fault_event_fd, const std::string& nic,
                                                const model::DriverPlan& plan, const std::string& notes_dir) {
   auto interface = Interface::open(nic);
@@ -76,19 +67,21 @@ Result<void> XdpPort::ask_for_all_frames(const std::string& nic) {
 // ---- Queues of vnics ------------------------------------------------------------------------------------------------
 
 void XdpPort::put_back_left(const std::string& notes_dir) {
-  for (const std::string& nic : NtupleNote::nics_in(notes_dir)) {
-    if (auto note = NtupleNote::read(notes_dir, nic)) {
-      NtupleRules::put_back(asks(nic), std::move(*note));
-    } else {
-      NtupleNote::of(notes_dir, nic).remove();
+  for (const std::string& path : NtupleNote::paths_in(notes_dir)) {
+    if (auto note = NtupleNote::read(path)) {
+      const unsigned index = note->if_index;
+      static_cast<void>(NtupleRules::put_back(NtupleRules::ask_interface(index), std::move(*note)));
+    } else if (note.error().code == ErrorCode::invalid) {
+      unlink(path.c_str());
     }
   }
 }
 
 // When the program is attached, for drivers start the NIC anew for that.
 void XdpPort::start_sorting(const std::string& notes_dir) {
-  auto rules =
-      NtupleRules::open(asks(nic_), static_cast<std::uint32_t>(queues_.size()), NtupleNote::of(notes_dir, nic_));
+  const auto index = static_cast<unsigned>(if_index_);
+  auto rules = NtupleRules::open(NtupleRules::ask_interface(index), static_cast<std::uint32_t>(queues_.size()),
+                                 NtupleNote::of(notes_dir, index));
   if (rules) {
     rules_ = std::move(*rules);
   } else {

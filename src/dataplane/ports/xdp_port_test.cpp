@@ -221,6 +221,21 @@ TEST_F(XdpPortTest, leaves_nothing_on_the_nic_when_it_is_closed_or_its_process_i
   EXPECT_EQ(receive(1).count(5), 1U);
 }
 
+TEST_F(XdpPortTest, asks_about_its_nic_when_that_is_renamed_and_another_takes_the_name) {
+  const unsigned index = if_nametoindex("nic0");
+  const auto ask = NtupleRules::ask_interface(index);
+  ethtool_drvinfo driver{};
+  driver.cmd = ETHTOOL_GDRVINFO;
+  ASSERT_EQ(run("ip link set nic0 down && ip link set nic0 name nic7 && ip link add nic0 type bridge"), 0);
+  ASSERT_TRUE(ask(&driver)) << std::strerror(errno);
+  EXPECT_STREQ(driver.driver, "veth");
+  EXPECT_FALSE(NtupleNote::of("", index).nic_is_gone());
+  ASSERT_EQ(run("ip link delete nic7"), 0);
+  EXPECT_FALSE(ask(&driver));
+  EXPECT_EQ(errno, ENODEV);
+  EXPECT_TRUE(NtupleNote::of("", index).nic_is_gone());
+}
+
 TEST_F(XdpPortTest, never_replaces_the_program_of_somebody_else) {
   const bpf_insn pass[2] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
   const UniqueFd theirs(bpf_prog_load(BPF_PROG_TYPE_XDP, "theirs", "GPL", pass, 2, nullptr));
