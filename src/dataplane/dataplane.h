@@ -295,7 +295,7 @@ struct DataplaneConfig {
   // An existing directory that lasts as long as the guests' memory does, where positions of packed rings are kept: one
   // file a guest port that had such rings, named like its vnic. Beside it, with a `+` in front, an empty one while a guest
   // is connected: whoever starts after a crash expects it. Empty: nothing is kept, such a ring stands still after a crash,
-  // and frames for guests that are not back yet are dropped. Notes of changes at NICs are there, too (ntuple+NIC).
+  // and frames for guests that are not back yet are dropped. Notes of changes at NICs are there, too (ntuple+INDEX).
   std::string positions_dir = {};
 };
 
