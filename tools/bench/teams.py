@@ -152,7 +152,8 @@ class Bench:
                 facts.update(candidate=candidate.name, event=event, direction=direction)
                 self.results["failover"].append(facts)
                 say(f"   {event}, {direction}: {facts['lost']} of {facts['sent']} lost, longest gap "
-                    f"{facts['gap_ms']:.1f} ms (before: {facts['gap_before_ms']:.1f}), {facts['reordered']} out of order, {facts['doubled']} twice")
+                    f"{facts['gap_ms']:.1f} ms (before: {facts['gap_before_ms']:.1f}), {facts['reordered']} out of order, "
+                    f"{facts['doubled']} twice")
 
     def throughput(self, candidate):
         """Each cable is held to a rate: what eight TCP streams get through one, and through two."""

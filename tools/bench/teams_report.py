@@ -36,7 +36,8 @@ class TeamsReport:
                     if runs:
                         rows.append([EVENT_TITLES[event], DIRECTION_TITLES[direction], title]
                                     + [spread([run[what] for run in runs], digits=digits)
-                                       for what, digits in (("lost", 0), ("gap_ms", 1), ("gap_before_ms", 1), ("reordered", 0), ("doubled", 0))])
+                                       for what, digits in (("lost", 0), ("gap_ms", 1), ("gap_before_ms", 1),
+                                                            ("reordered", 0), ("doubled", 0))])
         if not rows:
             return ""
         rate = median([run["frames_per_s"] for run in self.results["failover"]])

@@ -1,4 +1,4 @@
-"""Numbered frames from one raw port to another: which of them arrived, how often, in which order, and the longest gap."""
+"""Numbered frames from one raw port to another: which of them arrived, how often, and in which order."""
 
 import contextlib
 import threading
@@ -35,20 +35,17 @@ def number_of(frame):
 
 
 class Stream:
-    """Numbered frames from one raw port to another, at a steady pace, in several flows; what was heard, and when."""
+    """Numbered frames from one raw port to another, at a steady pace, in several flows; what was heard."""
 
-    def __init__(self, source, target, to, pace_s=0.0005, flows=16, batch=1):
-        """`source`: (raw port, its address); `target`: a raw port; `to`: its address. `batch` frames each `pace_s`."""
+    def __init__(self, source, target, to, pace_s=0.0005, flows=16):
+        """`source`: (raw port, its address); `target`: a raw port; `to`: its address. A frame each `pace_s`."""
         self.source_mac, self.to = source[1], to
         self._from, self._at = source[0], target
-        self._pace, self._flows, self._batch = pace_s, flows, batch
+        self._pace, self._flows = pace_s, flows
         self.sent = 0
-        self.seconds = 0.0
         self.heard = {}  # number: how often
         self.reordered = 0
-        self.longest_gap_s = 0.0
         self._last = {}
-        self._last_heard = None
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=run) for run in (self._send, self._hear)]
 
@@ -67,14 +64,12 @@ class Stream:
         at = frames[0].index(b"%010d" % 0)
         start, due = time.monotonic(), 0
         while not self._stop.is_set():
-            for _ in range(self._batch):
-                frame = frames[self.sent % self._flows]
-                with contextlib.suppress(OSError):  # its interface may be between two states
-                    self._from.send(frame[:at] + b"%010d" % self.sent + frame[at + 10:])
-                self.sent += 1
+            frame = frames[self.sent % self._flows]
+            with contextlib.suppress(OSError):  # its interface may be between two states
+                self._from.send(frame[:at] + b"%010d" % self.sent + frame[at + 10:])
+            self.sent += 1
             due += 1
             self._stop.wait(max(0.0, start + due * self._pace - time.monotonic()))
-        self.seconds = time.monotonic() - start
 
     def _hear(self):
         end = None
@@ -89,10 +84,6 @@ class Stream:
         number = number_of(frame)
         if number is None or frame[:6] != self.to:
             return
-        now = time.monotonic()
-        if self._last_heard is not None:
-            self.longest_gap_s = max(self.longest_gap_s, now - self._last_heard)
-        self._last_heard = now
         self.heard[number] = self.heard.get(number, 0) + 1
         flow = number % self._flows
         self.reordered += number < self._last.get(flow, -1)

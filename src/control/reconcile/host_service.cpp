@@ -21,8 +21,7 @@ namespace {
 
 model::MacPool new_mac_pool(const std::optional<std::array<std::uint8_t, 4>>& host_address) {
   if (host_address) return {{(*host_address)[2], (*host_address)[3]}, 0};
-  std::random_device random;
-  const unsigned value = random();
+  const unsigned value = std::random_device()();
   return {{static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)}, 0};
 }
 
