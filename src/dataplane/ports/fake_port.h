@@ -41,6 +41,8 @@ class FakePort final : public Port {
     }
   }
 
+  Events needed_events = Events::none;
+
   // A frame that waits to be received; `tpid` and `tci` say that the kernel took a tag out of it, `header` what it needs.
   void arrive(const std::string& bytes, std::uint16_t tpid = 0, std::uint16_t tci = 0, VnetHeader header = {}) {
     if (waiting_count_ == frames_max || bytes.size() > frame_bytes) std::abort();
@@ -103,6 +105,7 @@ class FakePort final : public Port {
     }
     return done;
   }
+  [[nodiscard]] Events events() const noexcept override { return needed_events; }
   [[nodiscard]] bool prepare_sleep() noexcept override { return waiting() != 0; }
   [[nodiscard]] bool full() const noexcept override { return room_ == 0; }
   void attach(int) noexcept override {}

@@ -38,6 +38,7 @@ class HostPort final : public Port {
   [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
+  [[nodiscard]] Events events() const noexcept override { return Events::work; }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
 

@@ -39,6 +39,7 @@ class PacketPort final : public UplinkPort {
   [[nodiscard]] Offloads takes() const noexcept override { return offloads_; }
   [[nodiscard]] bool prepare_sleep() noexcept override { return ring_.has_frames(); }
   void on_event(std::uint32_t events) noexcept override;
+  [[nodiscard]] Events events() const noexcept override { return Events::rare; }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
   [[nodiscard]] std::uint64_t kernel_drops() noexcept override;

@@ -42,6 +42,12 @@ struct Loan {
   bool uplink_has_it = false;  // and has got
 };
 
+enum class Events : std::uint8_t {
+  none,
+  rare,  // that the device is gone, or, after full(), that there is room
+  work,  // that frames wait
+};
+
 class Port {
  public:
   // `fault_event_fd`: an eventfd that tells control of a fault.
@@ -80,6 +86,8 @@ class Port {
   virtual void woke() noexcept {}
   // epoll reported `events` for a descriptor of this port.
   virtual void on_event(std::uint32_t events) noexcept { static_cast<void>(events); }
+  // What such an event says that the port does not find out by itself while its worker is awake.
+  [[nodiscard]] virtual Events events() const noexcept { return Events::none; }
   // Cannot take a frame now; a descriptor will report when it can.
   [[nodiscard]] virtual bool full() const noexcept { return false; }
 

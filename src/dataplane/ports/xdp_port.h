@@ -46,6 +46,7 @@ class XdpPort final : public UplinkPort {
   void flush() noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
+  [[nodiscard]] Events events() const noexcept override { return Events::rare; }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
   [[nodiscard]] QueueAbility queue_ability() const override;

@@ -61,6 +61,7 @@ class PackedRing {
   [[nodiscard]] std::uint16_t available(std::uint16_t) noexcept { return available(); }
   void prefetch_index() const noexcept { prefetch_to_read(word_of(next_.index)); }
   void prefetch_chains(std::size_t count) const noexcept;
+  void look_ahead(std::size_t) const noexcept {}
   [[nodiscard]] ChainStatus read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
                                        Chain& chain) noexcept;
   [[nodiscard]] bool read_single(std::uint16_t ahead, Access access, Segment& segment, ChainId& id) noexcept;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 
 namespace patchbay::dataplane {
@@ -57,6 +58,16 @@ std::uint16_t SplitRing::available() noexcept {
 void SplitRing::prefetch_chains(std::size_t count) const noexcept {
   // What the guest writes into the ring meanwhile is checked when it is read.
   for (std::size_t i = 0; i < count; ++i) prefetch_to_read(desc_ + std::size_t{id_at(i)} * desc_size);
+  for (std::size_t i = 0; i < count; i += cache_line_size / used_entry) prefetch_to_write(used_at(i));
+  prefetch_to_read(wish());
+}
+
+void SplitRing::look_ahead(std::size_t count) const noexcept {
+  const std::size_t known = static_cast<std::uint16_t>(seen_avail_ - next_avail_);
+  for (std::size_t i = burst_max - count; i < std::min(burst_max, known); ++i) {
+    prefetch_to_read(desc_ + std::size_t{id_at(i)} * desc_size);
+  }
+  prefetch_to_read(offer_at(2 * burst_max));
 }
 
 ChainStatus SplitRing::read_chain(std::uint16_t ahead, Access access, std::span<Segment> segments,
@@ -114,11 +125,10 @@ bool SplitRing::call_wanted() noexcept {
   const std::uint16_t before = judged_;
   judged_ = published_;
   if (event_idx_) {
-    const auto wish = load<std::uint16_t>(avail_ + ring_header + std::size_t{size()} * avail_entry);
-    const auto passed = static_cast<std::uint16_t>(published_ - wish - 1);
+    const auto passed = static_cast<std::uint16_t>(published_ - load<std::uint16_t>(wish()) - 1);
     return passed < static_cast<std::uint16_t>(published_ - before);
   }
-  return (load<std::uint16_t>(avail_) & avail_f_no_interrupt) == 0;
+  return (load<std::uint16_t>(wish()) & avail_f_no_interrupt) == 0;
 }
 
 bool SplitRing::enable_kicks(ChainSpan known) noexcept {

@@ -37,9 +37,11 @@ class SplitRing {
     const auto known = static_cast<std::uint16_t>(seen_avail_ - next_avail_);
     return known >= enough && !broken_ ? known : available();
   }
-  // Hints: available() is about to be called; the next `count` chains are about to be read.
+  // Hints: available() is about to be called; the next `count` chains are about to be read, and given back; `count` (1 to
+  // burst_max) were given back, and as many more will be wanted.
   void prefetch_index() const noexcept { prefetch_to_read(avail_); }
   void prefetch_chains(std::size_t count) const noexcept;
+  void look_ahead(std::size_t count) const noexcept;
 
   // Reads the chain that is `ahead` places (less than available()) behind the next one; callers go through them in order,
   // from 0 on. `segments` holds the result; its size bounds the walk.
@@ -99,9 +101,18 @@ class SplitRing {
             .flags = static_cast<std::uint16_t>(rest >> 32),
             .next = static_cast<std::uint16_t>(rest >> 48)};
   }
-  [[nodiscard]] std::uint16_t id_at(std::size_t ahead) const noexcept {
+  [[nodiscard]] const std::uint8_t* offer_at(std::size_t ahead) const noexcept {
     const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
-    return load<std::uint16_t>(avail_ + ring_header + slot * avail_entry);
+    return avail_ + ring_header + slot * avail_entry;
+  }
+  [[nodiscard]] std::uint16_t id_at(std::size_t ahead) const noexcept { return load<std::uint16_t>(offer_at(ahead)); }
+  [[nodiscard]] std::uint8_t* used_at(std::size_t ahead) const noexcept {
+    const std::size_t slot = static_cast<std::uint16_t>(next_avail_ + ahead) & mask_;
+    return used_ + ring_header + slot * used_entry;
+  }
+  // Where the guest says whether it wants to be called.
+  [[nodiscard]] const std::uint8_t* wish() const noexcept {
+    return event_idx_ ? avail_ + ring_header + std::size_t{size()} * avail_entry : avail_;
   }
   [[nodiscard]] ChainStatus walk(const Descriptor& first, Access access, std::span<Segment> segments,
                                  Chain& chain) const noexcept;
@@ -136,8 +147,7 @@ inline bool SplitRing::read_single(std::uint16_t ahead, Access access, Segment& 
 }
 
 inline void SplitRing::push_used(ChainId id, std::uint32_t written) noexcept {
-  const std::size_t slot = next_avail_ & mask_;
-  store<std::uint64_t>(used_ + ring_header + slot * used_entry, id.id | std::uint64_t{written} << 32);
+  store<std::uint64_t>(used_at(0), id.id | std::uint64_t{written} << 32);
   ++next_avail_;
 }
 

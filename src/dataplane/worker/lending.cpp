@@ -138,7 +138,11 @@ void Worker::give_back_lent() noexcept {
 void Worker::look_for_room(const Snapshot& snapshot) noexcept {
   for (const PortIndex index : snapshot.owned[config_.id]) {
     Port& port = *snapshot.entries[index].port;
-    if (!port.congested.load(std::memory_order_relaxed) || port.full()) continue;
+    if (!port.congested.load(std::memory_order_relaxed)) continue;
+    if (port.full()) {
+      held_up_ = true;
+      continue;
+    }
     port.congested.store(false, std::memory_order_relaxed);
     for (std::size_t i = 0; i < peers_.size(); ++i) posted_ |= std::uint64_t{i != config_.id} << i;
   }

@@ -15,8 +15,10 @@ using forwarding::PortIndex;
 constexpr unsigned idle_passes_min = 16;  // before a sleep
 // And so long at most: about what a sleep and a wake-up cost.
 constexpr std::uint64_t spins_max_per_second = 50'000;
-// Descriptors that only epoll can report on (taps, a socket that may send again) are looked at every so many passes.
+// Descriptors that only epoll can report on are looked at every so many passes: taps, and a socket that is waited for; and
+// sockets that nobody waits for. Where there are none nobody asks: that call costs as much as some dozen frames.
 constexpr unsigned passes_between_events = 16;
+constexpr unsigned passes_between_rare_events = 512;
 
 }  // namespace
 
@@ -34,7 +36,7 @@ void Worker::run() noexcept {
     (frames != 0 ? busy_cycles_ : idle_cycles_).add(now - before);
     before = now;
     // Whoever woke us wants a whole pass after that, also if the event was read here and we did not sleep.
-    const bool woken = ++passes % passes_between_events == 0 && read_events(0);
+    const bool woken = events_due(++passes) && read_events(0);
     if (frames != 0 || woken || pause_.load(std::memory_order_relaxed)) {
       idle_passes = 0;
       idle_since = now;
@@ -57,6 +59,11 @@ void Worker::run() noexcept {
     spin_cycles_ = was_short ? std::min(spin_max, 2 * spin_cycles_ + spin_max / 8) : spin_cycles_ / 2;
   }
   rcu_.unregister_reader(config_.id);
+}
+
+bool Worker::events_due(unsigned passes) const noexcept {
+  if (events_ == Events::none) return false;
+  return passes % (events_ == Events::work || held_up_ ? passes_between_events : passes_between_rare_events) == 0;
 }
 
 bool Worker::prepare_sleep(const Snapshot& snapshot) noexcept {

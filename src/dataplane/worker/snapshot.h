@@ -35,19 +35,23 @@ struct Snapshot {
   std::vector<Entry> entries;  // by PortIndex, in the order of their ids
   std::vector<forwarding::SwitchTable> switches;
   std::vector<std::vector<forwarding::PortIndex>> owned;  // by worker
+  std::vector<Events> events;                             // by worker: the most that a port of its needs
   struct Member {
     Port* port = nullptr;
     unsigned worker = 0;
   };
   std::vector<Member> team_members;  // of all teams: the workers know only of their events
 
-  // The last step of making one: fills `owned` for so many workers, and each `ingress`.
+  // The last step of making one: fills `owned` and `events` for so many workers, and each `ingress`.
   void seal(std::size_t workers) {
     owned.resize(workers);
+    events.resize(workers);
     for (forwarding::PortIndex i = 0; i < entries.size(); ++i) {
       owned[entries[i].worker].push_back(i);
       if (entries[i].ingress == own_place) entries[i].ingress = i;
+      note_events({entries[i].port, entries[i].worker});
     }
+    for (const Member& member : team_members) note_events(member);
   }
 
   // The port `id`, if it is in this snapshot and owned by `worker`.
@@ -60,6 +64,11 @@ struct Snapshot {
       if (member.port->id() == id && member.worker == worker) return member.port;
     }
     return nullptr;
+  }
+
+ private:
+  void note_events(const Member& member) {
+    events[member.worker] = std::max(events[member.worker], member.port->events());
   }
 };
 

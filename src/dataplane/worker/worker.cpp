@@ -99,6 +99,8 @@ std::size_t Worker::poll_once() noexcept {
     if (pausing) paused_.store(true, std::memory_order_release);
     return 0;
   }
+  events_ = snapshot->events[config_.id];
+  held_up_ = false;
   now_ = forwarding::seconds_now();
   std::size_t moved = peers_.empty() ? 0 : deliver_lent();
   if (pausing) {
@@ -195,12 +197,12 @@ std::size_t Worker::drain(Port& port) noexcept {
   return port.drain();
 }
 
-bool Worker::waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept {
+bool Worker::waits(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept {
   if (entry.rule.uplink && entry.port->held.load(std::memory_order_acquire)) return true;
   const Loan& loan = entry.port->loan;
   const std::size_t bursts = entry.rule.uplink ? uplink_bursts : 1;
   if (loan.open.load(std::memory_order_relaxed) && loan.bursts == bursts) return true;
-  if (held_up(snapshot, entry)) return true;
+  if (held_up(snapshot, entry)) return held_up_ = true;
   // What comes in from the wire cannot be left there.
   return entry.rule.uplink && std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
            return peer.to != nullptr && peer.to->room(burst_max) < burst_max;

@@ -92,7 +92,7 @@ class Worker {
   // The port's frames wait for an uplink that is still full.
   [[nodiscard]] bool held_up(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept;
   // Nothing can be received from the port now.
-  [[nodiscard]] bool waits(const Snapshot& snapshot, const Snapshot::Entry& entry) const noexcept;
+  [[nodiscard]] bool waits(const Snapshot& snapshot, const Snapshot::Entry& entry) noexcept;
 
   // ---- forward.cpp: what becomes of a burst
   // Merges what goes to ways that take large pieces. The frames that are left stand first.
@@ -134,6 +134,7 @@ class Worker {
 
   // ---- sleep.cpp: the thread
   void run() noexcept;
+  [[nodiscard]] bool events_due(unsigned passes) const noexcept;
   [[nodiscard]] bool prepare_sleep(const Snapshot& snapshot) noexcept;
   // Waits up to timeout_ms (-1: without an end, offline for grace periods). True if wake() was among the events.
   [[nodiscard]] bool read_events(int timeout_ms) noexcept;
@@ -158,10 +159,12 @@ class Worker {
   std::size_t lent_ = 0;      // frames of this burst
   Segmenter segmenter_;
   Coalescer coalescer_;
-  forwarding::Seconds now_ = 0;  // of this pass
-  std::size_t first_ = 0;        // the port at which the last pass started
-  Port* noted_ = nullptr;        // that this pass ends at: a list, through Port::noted_before
-  bool patient_ = false;         // the port that is being received from
+  Events events_ = Events::none;  // that the ports of this pass need
+  bool held_up_ = false;          // one of them waits for room in an uplink
+  forwarding::Seconds now_ = 0;   // of this pass
+  std::size_t first_ = 0;         // the port at which the last pass started
+  Port* noted_ = nullptr;         // that this pass ends at: a list, through Port::noted_before
+  bool patient_ = false;          // the port that is being received from
   std::uint64_t spin_cycles_ = 0;
   Counter busy_cycles_, idle_cycles_, frames_, sleeps_;
 };

@@ -231,6 +231,22 @@ TEST(Worker, its_thread_sleeps_wakes_and_survives_changes_under_way) {
   EXPECT_EQ(bench.fakes[0]->sent().size(), 200U);
 }
 
+TEST(Snapshot, knows_what_each_worker_needs_epoll_for) {
+  std::array<FakePort, 4> ports = {FakePort(PortId{1}), FakePort(PortId{2}), FakePort(PortId{3}), FakePort(PortId{4})};
+  ports[0].needed_events = Events::rare;
+  ports[1].needed_events = Events::work;
+  ports[3].needed_events = Events::rare;
+  Snapshot snapshot;
+  for (unsigned i = 0; i < 3; ++i) snapshot.entries.push_back({.port = &ports[i], .rule = {}, .worker = i / 2});
+  snapshot.seal(3);
+  EXPECT_EQ(snapshot.events, (std::vector{Events::work, Events::none, Events::none}));
+  Snapshot with_team;
+  with_team.entries.push_back({.port = &ports[2], .rule = {}, .worker = 1});
+  with_team.team_members.push_back({&ports[3], 1});
+  with_team.seal(2);
+  EXPECT_EQ(with_team.events, (std::vector{Events::none, Events::rare}));
+}
+
 TEST(Worker, refuses_a_cpu_that_does_not_exist) {
   dpdk::Rcu rcu = *dpdk::Rcu::create(nullptr);
   auto worker = Worker::create({.id = 0, .cpu = 1023}, rcu);
