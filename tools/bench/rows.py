@@ -15,7 +15,7 @@ PIECE_SHAPE = {"offloads": True, "frame_bytes_max": PIECE_BYTES, "receive_bytes"
 PAIR = Setup()
 PACKED = Setup(shape={"layout": "packed"})
 LEARNING = Setup(macs=50_000)
-JUMBO = Setup(mtu=9000, shape={"frame_bytes_max": 9014})
+JUMBO = Setup(mtu=9000, shape={"frame_bytes_max": 9014, "receive_bytes": 4096})
 PIECES = Setup(pieces=True, shape=PIECE_SHAPE)
 UPLINK = Setup(vnics=1, uplink=True, shape={"mirror": MIRROR})
 UPLINK_PIECES = Setup(vnics=1, uplink=True, pieces=True, shape={"mirror": MIRROR, **PIECE_SHAPE})
