@@ -7,7 +7,7 @@ from lab.appliance import SETPRIV, Appliance, Nic, check_idle
 from lab.lab import Lab
 from lab.proc import wait_until
 from lab.rawport import RawPort
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 from stream import Stream, send_burst
 
@@ -168,6 +168,59 @@ def test_a_burst_of_segments_becomes_a_large_piece_unless_gro_is_off(bed):
         bed.daemon.do("switch", "set", "lan", "--gro", "on")
     for account in netcheck.settled_accounts(bed.daemon, ANSWER_S):
         assert account.difference == 0, account
+
+
+_TAKE = """import hashlib, socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("listens", flush=True)
+stream, _ = server.accept()
+digest = hashlib.md5()
+while data := stream.recv(65536):
+    digest.update(data)
+print(digest.hexdigest(), flush=True)
+"""
+
+
+def test_the_device_cuts_what_leaves_and_completes_it(bed):
+    def counted():  # frames to the wire, as Patchbay and the tap outside counted them, cut ones, wrong checksums
+        counters = bed.uplink()["counters"]
+        snmp = bed.wire.run("nstat", "-asz", "TcpInCsumErrors").stdout.split()
+        return (counters["to_wire"]["frames"], bed.wire.statistics(bed.nic.wire)["rx_packets"], counters["cut_frames"],
+                int(snmp[snmp.index("TcpInCsumErrors") + 1]))
+    taker = bed.wire.start("taker", "/usr/bin/python3", "-c", _TAKE, WIRE, 5003)
+
+    def said():
+        with open(taker.log, encoding="utf-8") as file:
+            return file.read().split()
+    wait_until(lambda: "listens" in said(), "somebody to listen on the wire")
+    before = counted()
+    _, text = bed.appliance.run("dd if=/dev/urandom of=/tmp/sent bs=65536 count=64 2>/dev/null; md5sum /tmp/sent")
+    bed.appliance.run(f"nc {WIRE} 5003 </tmp/sent", limit_s=120)
+    assert taker.wait(60.0) == 0
+    assert said()[-1] == text.split()[0], "other bytes came than were sent"
+    pieces, frames, cut, wrong = (now - then for now, then in zip(counted(), before))
+    assert wrong == 0
+    assert cut == 0, "Patchbay cut what the device can cut"
+    assert frames > pieces, "the device cut nothing"
+
+
+@pytest.mark.parametrize("vid", [None, 101])
+@pytest.mark.parametrize("payload", ["x", "some-words-of-odd-length"])
+def test_the_device_completes_checksums_with_and_without_a_tag(bed, vid, payload):
+    target = TAGGED_PEER if vid else WIRE
+
+    def is_it(frame):
+        packet = Ether(frame)
+        return UDP in packet and packet[UDP].dport == 69
+    with RawPort(bed.wire, bed.nic.wire) as raw:  # the shortest frame that a tool of the appliance sends is TFTP's question
+        bed.appliance.run(f"timeout 2 tftp -g -l /dev/null -r {payload} {target}", check=False, limit_s=60)
+        frame = raw.receive(is_it, 1, ANSWER_S)[0]
+    packet = Ether(frame)
+    assert (Dot1Q in packet) == (vid is not None) and (vid is None or packet[Dot1Q].vlan == vid)
+    assert payload.encode() in bytes(packet[UDP].payload)
+    checksum = packet[UDP].chksum
+    del packet[UDP].chksum
+    assert Ether(bytes(packet))[UDP].chksum == checksum != 0, frame.hex()
 
 
 def test_its_pools_are_queues_of_vnics(bed):

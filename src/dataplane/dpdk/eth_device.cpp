@@ -27,7 +27,20 @@ constexpr unsigned mbufs = EthDevice::receive_descriptors + EthDevice::transmit_
 // The ring full, what a worker takes in one pass, and a burst of large frames.
 constexpr unsigned queue_mbufs = EthDevice::queue_descriptors + 512;
 
+constexpr std::uint64_t checksums = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+constexpr std::uint64_t cutting =
+    RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+constexpr std::uint16_t piece_mbufs = 65536 / (room_usual - RTE_PKTMBUF_HEADROOM) + 2;
+
 static_assert(vmdq::pools <= EthDevice::queues_max);
+
+// Those of these offloads that the device has; pieces of 64 KB lie in many mbufs.
+std::uint64_t transmit_offloads_of(const rte_eth_dev_info& info) noexcept {
+  if ((info.tx_offload_capa & checksums) != checksums) return 0;
+  const std::uint16_t mbufs_max = info.tx_desc_lim.nb_seg_max;  // 0: the driver does not say
+  const bool cuts = (info.tx_offload_capa & cutting) == cutting && (mbufs_max == 0 || mbufs_max >= piece_mbufs);
+  return checksums | (cuts ? cutting : 0);
+}
 
 int on_link_event(std::uint16_t port, rte_eth_event_type, void* listener, void*) {
   rte_eth_link link = {};
@@ -146,7 +159,15 @@ Result<void> EthDevice::run(std::uint16_t queues, bool pooled) {
     if (!pool) return fail(pool.error());
     queue_pools_.push_back(std::move(*pool));
   }
-  if (auto ok = configure(info, queues, pooled); !ok) return ok;
+  const std::uint64_t offloads = transmit_offloads_of(info);
+  auto ok = run(info, queues, pooled, offloads);
+  if (ok || offloads == 0) return ok;
+  static_cast<void>(rte_eth_dev_stop(port_));
+  return run(info, queues, pooled, 0);
+}
+
+Result<void> EthDevice::run(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled, std::uint64_t offloads) {
+  if (auto ok = configure(info, queues, pooled, offloads); !ok) return ok;
   queue_pools_.erase(queue_pools_.begin() + (queues - 1), queue_pools_.end());  // of queues that it has no more
   if (auto ok = set_up_queues(info, pooled); !ok) return ok;
   if (auto ok = start(); !ok) return ok;
@@ -156,7 +177,8 @@ Result<void> EthDevice::run(std::uint16_t queues, bool pooled) {
   return {};
 }
 
-Result<void> EthDevice::configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled) {
+Result<void> EthDevice::configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled,
+                                  std::uint64_t offloads) {
   rte_eth_conf config = {};
   config.rxmode.mtu = mtu_;
   if (pooled) vmdq::configure(config);
@@ -165,19 +187,21 @@ Result<void> EthDevice::configure(const rte_eth_dev_info& info, std::uint16_t qu
     config.rxmode.offloads = RTE_ETH_RX_OFFLOAD_SCATTER;
     config.txmode.offloads = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
   }
+  config.txmode.offloads |= offloads;
+  completes_checksums_ = (offloads & checksums) != 0;
+  cuts_tcp_ = (offloads & RTE_ETH_TX_OFFLOAD_TCP_TSO) != 0;
   tells_link_ = info.dev_flags != nullptr && (*info.dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
   config.intr_conf.lsc = tells_link_ ? 1 : 0;
   config.intr_conf.rmv = info.dev_flags != nullptr && (*info.dev_flags & RTE_ETH_DEV_INTR_RMV) != 0 ? 1 : 0;
   // Not every driver that has no receive interrupts says so here: the descriptor tells in the end.
-  int error = 0;
+  int error = -EINVAL;
   for (const std::uint16_t transmit : {std::uint16_t{1}, queues}) {
     for (const unsigned interrupts : {1U, 0U}) {
+      if (error == 0) break;
       config.intr_conf.rxq = interrupts & 1;
       transmit_queues_ = transmit;
       error = rte_eth_dev_configure(port_, queues, transmit, &config);
-      if (error == 0) break;
     }
-    if (error == 0) break;
   }
   if (error != 0) return failed("its configuration", error_of(error));
   queues_ = queues;
@@ -346,6 +370,10 @@ std::size_t EthDevice::receive(std::uint16_t queue, std::span<rte_mbuf*> receive
 
 std::size_t EthDevice::send(std::span<rte_mbuf*> sent) noexcept {
   return rte_eth_tx_burst(port_, transmit_queue, sent.data(), static_cast<std::uint16_t>(sent.size()));
+}
+
+std::size_t EthDevice::prepare(std::span<rte_mbuf*> sent) noexcept {
+  return rte_eth_tx_prepare(port_, transmit_queue, sent.data(), static_cast<std::uint16_t>(sent.size()));
 }
 
 std::optional<bool> EthDevice::has_room(std::uint16_t frames) const noexcept {

@@ -4,7 +4,7 @@
 //         itself (eal.h). It runs with one transmit queue and its largest MTU up to 9000; the switch checks its own,
 //         smaller one. Frames larger than an mbuf come and go in several where the driver can do that, else mbufs are
 //         large enough. Tags stay in the frames, unless the driver's pools take them out (they are beside the mbuf then).
-//         Checksums and segments are left to nobody.
+//         Checksums and the cutting of TCP are left to the device where its driver can, and does not refuse to be set up so.
 //         Receive interrupts are used where the driver has them; so are those that tell of the link.
 // Queues  Number 0 is the default one and gets all frames that no filter names. The others, if the device can sort, get those
 //         of their filter: by flow rules (flow_rules.h), or by pools (vmdq_pools.h). Pools are switched on with the first
@@ -73,6 +73,12 @@ class EthDevice {
   // The worker's. Mbufs that are received belong to the caller; those that are sent, to the device.
   [[nodiscard]] std::size_t receive(std::uint16_t queue, std::span<rte_mbuf*> mbufs) noexcept;
   [[nodiscard]] std::size_t send(std::span<rte_mbuf*> mbufs) noexcept;
+  // Before send(), of mbufs that leave something to the device: how many of the first ones it can send.
+  [[nodiscard]] std::size_t prepare(std::span<rte_mbuf*> mbufs) noexcept;
+  // What frames may leave to it, behind Ethernet and IP without extensions: checksums of TCP and UDP; and the cutting of
+  // large pieces of TCP.
+  [[nodiscard]] bool completes_checksums() const noexcept { return completes_checksums_; }
+  [[nodiscard]] bool cuts_tcp() const noexcept { return cuts_tcp_; }
   // Whether `frames` more would fit the transmit queue, as far as the driver tells; nothing if it does not.
   [[nodiscard]] std::optional<bool> has_room(std::uint16_t frames) const noexcept;
   // Becomes readable, edge by edge, when a frame arrives while interrupts are armed. -1: no receive interrupts.
@@ -108,9 +114,12 @@ class EthDevice {
   EthDevice(std::string address, Listener& listener) : address_(std::move(address)), listener_(listener) {}
   [[nodiscard]] Result<void> probe();
   [[nodiscard]] Result<void> set_up();
-  // With so many receive queues. It is stopped, or was never started.
+  // With so many receive queues, and transmit offloads if the device runs with them. It is stopped, or was never started.
   [[nodiscard]] Result<void> run(std::uint16_t queues, bool pooled);
-  [[nodiscard]] Result<void> configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled);
+  [[nodiscard]] Result<void> run(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled,
+                                 std::uint64_t offloads);
+  [[nodiscard]] Result<void> configure(const rte_eth_dev_info& info, std::uint16_t queues, bool pooled,
+                                       std::uint64_t offloads);
   [[nodiscard]] Result<void> set_up_queues(const rte_eth_dev_info& info, bool pooled);
   [[nodiscard]] Result<void> start();
   // Whether flow rules can sort; else it says why not in `why_software_`.
@@ -134,6 +143,8 @@ class EthDevice {
   MacAddr mac_;
   std::uint16_t mtu_ = 0;
   bool scatters_ = false;  // frames may lie in several mbufs, both ways
+  bool completes_checksums_ = false;
+  bool cuts_tcp_ = false;
   bool tells_link_ = false;
   bool listens_ = false;
   std::uint16_t room_ = 0;  // of an mbuf

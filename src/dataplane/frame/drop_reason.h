@@ -28,7 +28,7 @@ enum class DropReason : std::uint8_t {
   buffer_reset,    // waited in the vnic's buffer when the guest reset its device, or went away for too long
   guest_buffer,    // the guest's receive buffers are malformed or too small for the frame
   not_connected,   // nobody is at the other end: no guest, interface down, no carrier
-  uplink_refused,  // the kernel did not take the frame: queue discipline full, or larger than the NIC takes
+  uplink_refused,  // kernel or driver did not take the frame: queue discipline full, or not for this NIC
 };
 inline constexpr std::size_t drop_reason_count = static_cast<std::size_t>(DropReason::uplink_refused) + 1;
 

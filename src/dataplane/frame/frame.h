@@ -62,7 +62,9 @@ inline constexpr Offloads offload_tso6 = 4;      // TCP over IPv6,
 inline constexpr Offloads offload_ecn = 8;       // where the TCP header says CWR,
 inline constexpr Offloads offload_uso4 = 16;     // UDP over IPv4, without fragments (USO),
 inline constexpr Offloads offload_uso6 = 32;     // UDP over IPv6
-inline constexpr Offloads offload_all = 63;
+// Of a port: it does these behind any headers. Without it behind Ethernet and IP alone (has_plain_headers()), as devices do.
+inline constexpr Offloads offload_any_headers = 64;
+inline constexpr Offloads offload_all = 127;
 
 // What a frame still needs, judged (offload/needs.h): every number here was held against the frame's own head. Offsets
 // count from `head`. They move with it when a tag is taken out.

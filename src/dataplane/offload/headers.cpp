@@ -8,7 +8,6 @@ namespace {
 
 constexpr std::uint16_t ethertype_ipv4 = 0x0800;
 constexpr std::uint16_t ethertype_ipv6 = 0x86DD;
-constexpr std::size_t ipv4_header_min = 20;
 constexpr std::uint16_t ipv4_fragment_bits = 0x3FFF;  // more fragments, and the offset
 
 bool is_tag(std::uint16_t type) noexcept {

@@ -12,6 +12,7 @@ namespace patchbay::dataplane {
 
 inline constexpr std::uint8_t protocol_tcp = 6;
 inline constexpr std::uint8_t protocol_udp = 17;
+inline constexpr std::size_t ipv4_header_min = 20;
 inline constexpr std::size_t ipv6_header = 40;
 inline constexpr std::size_t tcp_header_min = 20;
 inline constexpr std::size_t udp_header = 8;

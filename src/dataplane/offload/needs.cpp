@@ -115,4 +115,12 @@ void take_needs_of_kernel(Frame& frame, const VnetHeader& header) noexcept {
   frame.needs = {};
 }
 
+bool has_plain_headers(const Frame& frame) noexcept {
+  const auto headers = parse_headers({frame.head, frame.head_size});
+  if (!headers || headers->network != ethernet_header_size || frame.needs.csum_start != headers->transport)
+    return false;
+  if (headers->protocol != protocol_tcp && headers->protocol != protocol_udp) return false;
+  return !headers->ipv6 || headers->transport == headers->network + ipv6_header;
+}
+
 }  // namespace patchbay::dataplane

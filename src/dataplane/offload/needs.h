@@ -23,4 +23,8 @@ void take_needs(Frame& frame, const VnetHeader& header, Offloads allowed) noexce
 // is not carried on is completed at once, so that nothing is dropped which the kernel would have finished for others.
 void take_needs_of_kernel(Frame& frame, const VnetHeader& header) noexcept;
 
+// Of a frame that needs something: it is for TCP or UDP, whose header stands behind Ethernet's and IP's, and nothing else does:
+// no tag, no IPv6 extension header, no tunnel.
+[[nodiscard]] bool has_plain_headers(const Frame& frame) noexcept;
+
 }  // namespace patchbay::dataplane

@@ -18,6 +18,10 @@ constexpr std::uint32_t frame_size_min = 60;  // without FCS: shorter ones are f
 // Drivers judge the room in a ring by single descriptors, not all of which they keep account of: every so many passes
 // the truth is found out by sending.
 constexpr unsigned passes_between_trials = 16;
+constexpr std::uint16_t mbufs_at_once =
+    64;  // about so many are copied before the device is asked: one piece of 64 KB, or two
+// A driver that says that there is room, and so often in a row takes nothing, will never take the first frame.
+constexpr unsigned trials_max = 16;
 
 std::uint8_t* bytes_of(const rte_mbuf& mbuf) noexcept {
   return static_cast<std::uint8_t*>(mbuf.buf_addr) + mbuf.data_off;
@@ -76,6 +80,7 @@ Result<std::unique_ptr<EthdevPort>> EthdevPort::open(PortId id, int fault_event_
   if (!device) return fail(device.error());
   port->device_ = std::move(*device);
   port->receiver_.set_device(*port->device_);
+  port->note_offloads();
   port->note_link();
   return port;
 }
@@ -112,6 +117,23 @@ void EthdevPort::send_for_control() noexcept {
   }
 }
 
+void leave_to_device(const Frame& frame, rte_mbuf& mbuf) noexcept {
+  constexpr std::uint16_t ethertype_ipv6 = 0x86DD;
+  constexpr std::uint16_t udp_checksum_at = 6;
+  const Needs& needs = frame.needs;
+  const bool ipv6 = load_be16(frame.head + addresses_size) == ethertype_ipv6;
+  mbuf.l2_len = ethernet_header_size + (frame.tag_tpid != 0 ? vlan_tag_size : 0);
+  mbuf.l3_len = (needs.csum_start - ethernet_header_size) & ((1U << RTE_MBUF_L3_LEN_BITS) - 1);  // at most 60
+  mbuf.ol_flags |= ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+  if (needs.gso_size == 0) {
+    mbuf.ol_flags |= needs.csum_offset == udp_checksum_at ? RTE_MBUF_F_TX_UDP_CKSUM : RTE_MBUF_F_TX_TCP_CKSUM;
+    return;
+  }
+  mbuf.l4_len = (needs.header_size - needs.csum_start) & ((1U << RTE_MBUF_L4_LEN_BITS) - 1);  // at most 60
+  mbuf.tso_segsz = needs.gso_size;
+  mbuf.ol_flags |= RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM | (ipv6 ? 0 : RTE_MBUF_F_TX_IP_CKSUM);
+}
+
 bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
   Writer writer(device_->pool(), to);
   TagBytes tag;
@@ -120,21 +142,27 @@ bool EthdevPort::copy(const Frame& frame, rte_mbuf& to) noexcept {
                    [&](const std::uint8_t* data, std::uint32_t size) { copied = copied && writer.append(data, size); });
   if (!copied) return false;
   if (to.pkt_len < frame_size_min) writer.append_zeros(frame_size_min - to.pkt_len);
+  if (frame.needs.offloads != 0) leave_to_device(frame, to);
   return true;
 }
 
-// How many of the first frames are in `sending_` now: all, unless one is too large for the device or the pool is empty.
+bool EthdevPort::is_too_large(const Frame& frame) const noexcept {
+  return frame_size_of(frame) > device_->mtu() + ethernet_header_size;
+}
+
+// How many of the first frames are in `sending_` now: all, unless one is too large for the device, they fill many mbufs, or the
+// pool is empty.
 std::size_t EthdevPort::copy_all(std::span<const Frame> frames) noexcept {
-  const std::uint32_t size_max = device_->mtu() + static_cast<std::uint32_t>(ethernet_header_size);
   std::size_t count = 0;
-  while (count < frames.size() && frames[count].size <= size_max) ++count;
+  while (count < frames.size() && !is_too_large(frames[count])) ++count;
   if (rte_pktmbuf_alloc_bulk(device_->pool(), sending_.data(), static_cast<unsigned>(count)) != 0) return 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (copy(frames[i], *sending_[i])) continue;
-    rte_pktmbuf_free_bulk(&sending_[i], static_cast<unsigned>(count - i));
-    return i;
+  std::size_t copied = 0;
+  for (unsigned mbufs = 0; copied < count && mbufs < mbufs_at_once; ++copied) {
+    if (!copy(frames[copied], *sending_[copied])) break;
+    mbufs += sending_[copied]->nb_segs;
   }
-  return count;
+  if (copied < count) rte_pktmbuf_free_bulk(&sending_[copied], static_cast<unsigned>(count - copied));
+  return copied;
 }
 
 std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
@@ -143,13 +171,23 @@ std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
   while (done < frames.size()) {
     const auto left = frames.subspan(done, std::min(frames.size() - done, burst_max));
     const std::size_t copied = copy_all(left);
-    const std::size_t sent = copied == 0 ? 0 : device_->send({sending_.data(), copied});
+    const bool leaves_work = std::any_of(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(copied),
+                                         [](const Frame& frame) { return frame.needs.offloads != 0; });
+    const std::size_t fit = leaves_work ? device_->prepare({sending_.data(), copied}) : copied;
+    const std::size_t sent = fit == 0 ? 0 : device_->send({sending_.data(), fit});
     if (sent < copied) rte_pktmbuf_free_bulk(&sending_[sent], static_cast<unsigned>(copied - sent));
     for (const Frame& frame : left.first(sent)) count_egress(frame.size);
     done += sent;
     if (sent == left.size()) continue;
-    const bool too_large = sent == copied && left[sent].size > device_->mtu() + ethernet_header_size;
-    if (!too_large) {
+    bool refused = sent == fit && (fit < copied || is_too_large(left[sent]));
+    if (!refused && sent == copied && copied != 0) continue;
+    if (sent != 0 || fit == 0) {
+      trials_ = 0;
+    } else if (device_->has_room(mbufs_at_once).value_or(false) && ++trials_ == trials_max) {
+      trials_ = 0;
+      refused = true;
+    }
+    if (!refused) {
       full_ = true;
       passes_full_ = 0;
       break;
@@ -161,7 +199,7 @@ std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
 }
 
 void EthdevPort::look_for_room() noexcept {
-  const auto room = device_->has_room(burst_max);
+  const auto room = device_->has_room(mbufs_at_once);
   if (room.value_or(true) || ++passes_full_ % passes_between_trials == 0) full_ = false;
 }
 
@@ -231,8 +269,15 @@ void EthdevPort::note_restart(unsigned starts) noexcept {
   for (EthdevQueue* const queue : queues_) {
     if (queue != nullptr) queue->watch_interrupt();
   }
+  note_offloads();
   note_link();
   tell_control();
+}
+
+void EthdevPort::note_offloads() noexcept {
+  unsigned takes = device_->completes_checksums() ? offload_checksum : 0;
+  if (device_->cuts_tcp()) takes |= offload_tso4 | offload_tso6;
+  takes_.store(static_cast<Offloads>(takes), std::memory_order_relaxed);
 }
 
 void EthdevPort::note_link() noexcept {

@@ -6,12 +6,15 @@
 //         full(), and frames stay in the ring of the guest that sends them. No device tells when there is room again, so
 //         the worker does not sleep while the ring is full; a link drains it in milliseconds, and without a link frames
 //         are dropped instead.
+//         What a frame leaves to the device (checksums, cutting) is said in its mbuf; a frame that the driver then refuses is
+//         dropped (uplink_refused).
 //         Carrier comes from the device itself, by its interrupt; where it has none for that, carrier is taken as there.
 // Limits  EthDevice::receive_descriptors frames between two passes; beyond them the device drops (kernel_ring_full).
 // Threads open(), kernel_drops(), device_state(), queues: control. on_link_changed(), on_device_gone(): DPDK's interrupt
 //         thread. The rest: the worker.
 #pragma once
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -22,6 +25,10 @@
 #include "dataplane/ports/uplink_port.h"
 
 namespace patchbay::dataplane {
+
+// Says in `mbuf`, a copy of `frame`, what of it is left to the device: frame.needs, which are not nothing, behind plain headers.
+// Source: DPDK programmer's guide 22.11, "Mbuf Library", meta information; rte_mbuf_core.h.
+void leave_to_device(const Frame& frame, rte_mbuf& mbuf) noexcept;
 
 class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
  public:
@@ -47,6 +54,7 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   [[nodiscard]] std::size_t receive(Burst& burst) noexcept override;
   void complete(std::size_t) noexcept override { receiver_.complete(); }
   [[nodiscard]] bool gives_bare_frames() const noexcept override { return true; }
+  [[nodiscard]] Offloads takes() const noexcept override { return takes_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void woke() noexcept override { receiver_.woke(); }
   void attach(int epoll_fd) noexcept override;
@@ -60,6 +68,7 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   void look_for_room() noexcept;
   void watch_interrupt() noexcept;
   void note_link() noexcept;
+  void note_offloads() noexcept;
   // Of the device, if it started since it had started so often.
   void note_restart(unsigned starts) noexcept;
   // LACPDUs and the like, to control as well.
@@ -68,14 +77,18 @@ class EthdevPort final : public UplinkPort, private dpdk::EthDevice::Listener {
   // Whether `frame` could be copied into `to`, an empty mbuf; not if the pool is empty.
   [[nodiscard]] bool copy(const Frame& frame, rte_mbuf& to) noexcept;
   [[nodiscard]] std::size_t copy_all(std::span<const Frame> frames) noexcept;
+  // For the device's MTU.
+  [[nodiscard]] bool is_too_large(const Frame& frame) const noexcept;
 
   std::unique_ptr<dpdk::EthDevice> device_;
   EthdevReceiver receiver_{dpdk::EthDevice::default_queue};
   std::array<EthdevQueue*, dpdk::EthDevice::queues_max> queues_{};  // that are open, by number
   std::array<rte_mbuf*, burst_max> sending_{};
+  std::atomic<Offloads> takes_ = 0;  // control writes while no worker has a frame
   Mailbox to_control_;
   Mailbox from_control_;
   unsigned passes_full_ = 0;
+  unsigned trials_ = 0;  // in a row in which a device with room took nothing
   int epoll_fd_ = -1;
 };
 

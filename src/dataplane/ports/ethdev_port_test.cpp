@@ -3,6 +3,7 @@
 #include "dataplane/ports/ethdev_port.h"
 
 #include <gtest/gtest.h>
+#include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <sys/eventfd.h>
 
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "dataplane/offload/needs.h"
 #include "tests/support/frames.h"
+#include "tests/support/ip_frames.h"
 
 namespace patchbay::dataplane {
 namespace {
@@ -122,6 +125,56 @@ TEST_F(EthdevPortTest, puts_the_tag_behind_the_addresses) {
     EXPECT_EQ(receive_one(), tagged) << payload;
   }
   EXPECT_EQ(port_->counters().egress.bytes, 46U + 1500 + 2030 + 9000 + 4 * 14) << "the tag is not counted";
+}
+
+TEST_F(EthdevPortTest, says_in_the_mbuf_what_is_left_to_the_device) {
+  constexpr std::uint64_t tcp4 = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+  constexpr std::uint64_t tcp6 = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_TCP_CKSUM;
+  constexpr std::uint64_t udp4 = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
+  constexpr std::uint64_t udp6 = RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
+  const std::string options(8, '\x01');
+  const struct {
+    const char* name;
+    test::IpFrame frame;
+    std::uint16_t gso_size;
+    bool tag;
+    std::uint64_t flags;
+    unsigned l2, l3, l4;
+  } cases[] = {
+      {"TCP", {}, 0, false, tcp4, 14, 20, 0},
+      {"TCP with a tag", {}, 0, true, tcp4, 18, 20, 0},
+      {"with IP options", {.ip_options = options}, 0, false, tcp4, 14, 28, 0},
+      {"TCP over IPv6", {.ipv6 = true}, 0, false, tcp6, 14, 40, 0},
+      {"UDP", {.udp = true}, 0, false, udp4, 14, 20, 0},
+      {"UDP over IPv6 with a tag", {.ipv6 = true, .udp = true}, 0, true, udp6, 18, 40, 0},
+      {"a piece", {}, 1000, false, tcp4 | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IP_CKSUM, 14, 20, 20},
+      {"a piece with options and a tag",
+       {.ip_options = options, .tcp_options = options},
+       1000,
+       true,
+       tcp4 | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_IP_CKSUM,
+       18,
+       28,
+       28},
+      {"a piece over IPv6", {.ipv6 = true}, 1000, false, tcp6 | RTE_MBUF_F_TX_TCP_SEG, 14, 40, 20},
+  };
+  for (const auto& row : cases) {
+    SCOPED_TRACE(row.name);
+    test::IpFrame sent = row.frame;
+    sent.payload = std::string(5000, 'x');
+    Frame made = frame(sent.bytes(false), row.tag ? std::uint16_t{101} : std::uint16_t{0});
+    take_needs(made, sent.header(row.gso_size), offload_all);
+    ASSERT_EQ(made.action, Action::undecided);
+    ASSERT_TRUE(has_plain_headers(made));
+    rte_mbuf mbuf = {};
+    leave_to_device(made, mbuf);
+    EXPECT_EQ(mbuf.ol_flags, row.flags);
+    EXPECT_EQ(mbuf.l2_len, row.l2);
+    EXPECT_EQ(mbuf.l3_len, row.l3);
+    EXPECT_EQ(mbuf.l4_len, row.l4);
+    EXPECT_EQ(mbuf.tso_segsz, row.gso_size);
+  }
+  EXPECT_EQ(port_->takes(), 0) << "a cable computes nothing";
 }
 
 TEST_F(EthdevPortTest, fills_short_frames_up_with_zeros) {

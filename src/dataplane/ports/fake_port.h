@@ -2,6 +2,8 @@
 //
 // Limits  frames_max frames each way, of at most frame_bytes; more are a mistake of the test.
 #pragma once
+#include <sys/epoll.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -42,6 +44,7 @@ class FakePort final : public Port {
   }
 
   Events needed_events = Events::none;
+  int room_fd = -1;  // what it reports says that there is room
 
   // A frame that waits to be received; `tpid` and `tci` say that the kernel took a tag out of it, `header` what it needs.
   void arrive(const std::string& bytes, std::uint16_t tpid = 0, std::uint16_t tci = 0, VnetHeader header = {}) {
@@ -108,7 +111,10 @@ class FakePort final : public Port {
   [[nodiscard]] Events events() const noexcept override { return needed_events; }
   [[nodiscard]] bool prepare_sleep() noexcept override { return waiting() != 0; }
   [[nodiscard]] bool full() const noexcept override { return room_ == 0; }
-  void attach(int) noexcept override {}
+  void attach(int epoll_fd) noexcept override {
+    if (room_fd >= 0) watch(epoll_fd, EPOLL_CTL_ADD, room_fd, static_cast<std::uint32_t>(EPOLLIN));
+  }
+  void on_event(std::uint32_t) noexcept override { room_ = static_cast<std::size_t>(-1); }
   void detach() noexcept override {}
 
  private:

@@ -56,7 +56,7 @@ Result<Offloads> set_offloads(int fd, const std::string& name) {
   constexpr unsigned long tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
   if (ioctl(fd, TUNSETOFFLOAD, tcp | tap_uso4 | tap_uso6) == 0) return offload_all;
   if (ioctl(fd, TUNSETOFFLOAD, tcp) == 0) {
-    return static_cast<Offloads>(offload_checksum | offload_tso4 | offload_tso6 | offload_ecn);
+    return static_cast<Offloads>(offload_all & ~(offload_uso4 | offload_uso6));
   }
   return fail(system_error("host vnic " + name + ": setting up its interface", errno));
 }

@@ -27,7 +27,7 @@ Result<std::unique_ptr<PacketPort>> PacketPort::open(PortId id, int fault_event_
 
   std::unique_ptr<PacketPort> port(new PacketPort(id, fault_event_fd));
   port->if_index_ = interface->index();
-  constexpr Offloads kernels = offload_checksum | offload_tso4 | offload_tso6 | offload_ecn;
+  constexpr Offloads kernels = offload_all & ~(offload_uso4 | offload_uso6);
   port->offloads_ = *kind == "veth" ? Offloads{0} : kernels;
   port->nic_ = nic;
   port->mtu_ = *mtu;

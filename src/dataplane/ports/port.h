@@ -45,7 +45,7 @@ struct Loan {
 enum class Events : std::uint8_t {
   none,
   rare,  // that the device is gone, or, after full(), that there is room
-  work,  // that frames wait
+  work,  // that frames wait, or can go on
 };
 
 class Port {

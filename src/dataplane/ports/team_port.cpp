@@ -57,6 +57,15 @@ bool may_leave_anywhere(const Frame& frame) noexcept {
   return kind < icmp6_discovery_first || kind > icmp6_discovery_last;
 }
 
+// Without IP options; `type_at`: where its Ethernet type is.
+bool is_udp_over_ipv4(const Frame& frame, std::size_t type_at) noexcept {
+  constexpr std::uint32_t ipv4_without_options = 0x080045;
+  constexpr std::size_t protocol_at = 2 + 9;
+  if (frame.head_size < type_at + 2 + ipv4_header_min + udp_header) return false;
+  const std::uint8_t* const at = frame.head + type_at;
+  return (std::uint32_t{load_be16(at)} << 8 | at[2]) == ipv4_without_options && at[protocol_at] == protocol_udp;
+}
+
 // A frame of the wire: where what its (first) tag hides starts, and that tag's VLAN.
 struct Inside {
   std::size_t type_at = addresses_size;
@@ -69,16 +78,19 @@ Inside inside_of(const Frame& frame) noexcept {
   return {addresses_size + vlan_tag_size, static_cast<std::uint16_t>(load_be16(frame.head + 14) & vid_mask)};
 }
 
-// What frames that are the same have in common, at both ends of the switch.
+// What frames that are the same have in common, at both ends of the switch. Not UDP's checksum: it may have left unfinished.
 std::uint64_t print_of(const Frame& frame, std::size_t bytes) noexcept {
   const Inside inside = inside_of(frame);
   std::uint64_t print = mix(destination_of(frame) ^ (std::uint64_t{inside.vid} << 48));
   print = mix(print ^ source_of(frame));
   const std::size_t end = std::min<std::size_t>(frame.head_size, inside.type_at + 2 + bytes);
   std::size_t at = inside.type_at;
+  constexpr std::uint64_t checksum_mask = std::uint64_t{0xFFFF} << 32;  // of the word, in memory's order
+  const std::size_t checksum_word = is_udp_over_ipv4(frame, at) ? at + 24 : end;
   for (; at + sizeof(std::uint64_t) <= end; at += sizeof(std::uint64_t)) {
     std::uint64_t word;
     std::memcpy(&word, frame.head + at, sizeof word);
+    if (at == checksum_word) word &= ~checksum_mask;
     print = mix(print ^ word);
   }
   for (; at < end; ++at) print = mix(print ^ frame.head[at]);
@@ -115,8 +127,6 @@ void TeamPort::set_members(const TeamConfig& config, std::vector<Member> members
   config_ = config;
   members_ = std::move(members);
   next_ = 0;
-  takes_ = members_.empty() ? Offloads{0} : offload_all;
-  for (const Member& member : members_) takes_ &= member.port->takes();
   brought_by_ = nullptr;
   // Numbers mean other members now.
   for (Flowlet& flowlet : flowlets_) flowlet = {};
@@ -371,6 +381,13 @@ bool TeamPort::prepare_sleep() noexcept {
 
 void TeamPort::woke() noexcept {
   for (const Member& member : members_) member.port->woke();
+}
+
+// A member may start anew, and then take less.
+Offloads TeamPort::takes() const noexcept {
+  Offloads takes = members_.empty() ? Offloads{0} : offload_all;
+  for (const Member& member : members_) takes &= member.port->takes();
+  return takes;
 }
 
 bool TeamPort::full() const noexcept {

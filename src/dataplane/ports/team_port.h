@@ -53,7 +53,7 @@ class TeamPort final : public Port {
     return brought_by_ == nullptr ? *this : static_cast<const Port&>(*brought_by_);
   }
   [[nodiscard]] std::size_t send(std::span<const Frame> frames) noexcept override;
-  [[nodiscard]] Offloads takes() const noexcept override { return takes_; }
+  [[nodiscard]] Offloads takes() const noexcept override;
   [[nodiscard]] bool gives_bare_frames() const noexcept override;
   void flush() noexcept override;
   void settle() noexcept override;
@@ -99,7 +99,6 @@ class TeamPort final : public Port {
 
   TeamConfig config_;
   std::vector<Member> members_;
-  Offloads takes_ = 0;
   int epoll_fd_ = -1;
   std::size_t next_ = 0;  // the member that is received from next
 

@@ -46,7 +46,8 @@ class XdpPort final : public UplinkPort {
   void flush() noexcept override;
   [[nodiscard]] bool prepare_sleep() noexcept override;
   void on_event(std::uint32_t events) noexcept override;
-  [[nodiscard]] Events events() const noexcept override { return Events::rare; }
+  // What waits in the transmit ring goes on by them, too.
+  [[nodiscard]] Events events() const noexcept override { return Events::work; }
   void attach(int epoll_fd) noexcept override;
   void detach() noexcept override;
   [[nodiscard]] QueueAbility queue_ability() const override;

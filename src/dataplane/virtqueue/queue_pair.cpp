@@ -36,10 +36,12 @@ Offloads asks_of(std::uint64_t features) noexcept {
 }
 
 Offloads takes_of(std::uint64_t features) noexcept {
-  constexpr FeatureOffload table[] = {
-      {virtio_net_f_guest_csum, offload_checksum}, {virtio_net_f_guest_tso4, offload_tso4},
-      {virtio_net_f_guest_tso6, offload_tso6},     {virtio_net_f_guest_ecn, offload_ecn},
-      {virtio_net_f_guest_uso4, offload_uso4},     {virtio_net_f_guest_uso6, offload_uso6}};
+  constexpr FeatureOffload table[] = {{virtio_net_f_guest_csum, offload_checksum | offload_any_headers},
+                                      {virtio_net_f_guest_tso4, offload_tso4},
+                                      {virtio_net_f_guest_tso6, offload_tso6},
+                                      {virtio_net_f_guest_ecn, offload_ecn},
+                                      {virtio_net_f_guest_uso4, offload_uso4},
+                                      {virtio_net_f_guest_uso6, offload_uso6}};
   return offloads_of(features, table);
 }
 
@@ -144,6 +146,28 @@ void Ring::take_over(const Ring& old) noexcept {
   if (auto* const split = std::get_if<SplitRing>(&kind_)) split->catch_up();
 }
 
+namespace {
+
+// Maps the buffers that the guest has offered. A page that is written to before it was ever read is a page fault of its own; read
+// first, it comes with its neighbours. And better here than in a worker.
+void map_buffers(const GuestMemory& memory, const Vring& ring, bool packed) noexcept {
+  constexpr std::uint16_t buffers_max = 1024;  // that control spends its time on
+  const std::size_t flags_at = packed ? 14 : 12;
+  const std::size_t count = std::min(ring.size, buffers_max);
+  const std::uint8_t* const descriptors = memory.translate_front_end(ring.desc_address, count * desc_size);
+  for (std::size_t i = 0; descriptors != nullptr && i < count; ++i) {
+    const std::uint8_t* const at = descriptors + i * desc_size;
+    const auto size = load<std::uint32_t>(at + 8);
+    if ((load<std::uint16_t>(at + flags_at) & desc_f_write) == 0 || size == 0) continue;
+    const volatile std::uint8_t* const data = memory.translate(load<std::uint64_t>(at), size);
+    if (data == nullptr) continue;
+    static_cast<void>(data[0]);
+    static_cast<void>(data[size - 1]);
+  }
+}
+
+}  // namespace
+
 Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, RingRecords* records) {
   QueuePair made;
   made.memory_ = link.memory;
@@ -166,6 +190,7 @@ Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, Rin
   const std::size_t from_guest = to_guest + 1;
   if (auto opened = open(to_guest, "receive ring", made.to_guest_); !opened) return fail(opened.error());
   if (auto opened = open(from_guest, "transmit ring", made.from_guest_); !opened) return fail(opened.error());
+  if (made.to_guest_) map_buffers(*link.memory, link.rings[to_guest], packed);
   made.call_to_guest_ = link.rings[to_guest].call_fd;
   made.call_from_guest_ = link.rings[from_guest].call_fd;
   made.asks_ = asks_of(link.features);

@@ -5,11 +5,19 @@
 #include "base/byte_order.h"
 #include "dataplane/forwarding/forward.h"
 #include "dataplane/offload/checksum.h"
+#include "dataplane/offload/needs.h"
 #include "dataplane/worker/worker.h"
 
 namespace patchbay::dataplane {
 
 using forwarding::PortIndex;
+
+namespace {
+
+// Some devices refuse to cut pieces into less (Intel's XL710: 256 bytes).
+constexpr std::uint16_t device_segment_min = 256;
+
+}  // namespace
 
 // What goes to a port of another worker is merged in any case: only that one may ask the port what it takes.
 Coalescer::Merged Worker::coalesce(const Snapshot& snapshot, Port& from, std::size_t count) noexcept {
@@ -92,14 +100,24 @@ bool Worker::send_copy(const Snapshot& snapshot, PortIndex target, Frame& frame)
 // A checksum is completed in the frame itself, which is then whole for everybody; a piece is cut beside it.
 std::size_t Worker::finish_and_send(Port& to, std::span<Frame> frames, std::uint32_t& cut_sent, bool resumed) noexcept {
   const auto left = static_cast<Offloads>(~to.takes());
+  const auto is_left = [left](const Frame& frame) {
+    const Needs& needs = frame.needs;
+    if ((needs.offloads & left) != 0) return true;
+    if (needs.offloads == 0 || (left & offload_any_headers) == 0) return false;
+    return !has_plain_headers(frame) || (needs.gso_size != 0 && needs.gso_size < device_segment_min);
+  };
   for (Frame& frame : frames) {
-    if ((frame.needs.offloads & left) != 0 && frame.needs.gso_size == 0) complete_checksum(frame);
+    if (frame.needs.offloads != 0 && frame.needs.gso_size == 0 && is_left(frame)) complete_checksum(frame);
   }
-  const auto is_cut = [left](const Frame& frame) { return (frame.needs.offloads & left) != 0; };
   std::size_t done = 0;
+  // A piece of which a part has left is cut to its end, whatever the port takes by now.
+  if (resumed && cut_sent != 0 && frames[0].needs.gso_size != 0) {
+    if (!cut_and_send(to, frames[0], cut_sent)) return 0;
+    done = 1;
+  }
   while (done < frames.size()) {
     std::size_t end = done;
-    while (end < frames.size() && !is_cut(frames[end])) ++end;
+    while (end < frames.size() && !is_left(frames[end])) ++end;
     if (end != done) {
       done += to.send(frames.subspan(done, end - done));
       if (done < end) return done;

@@ -121,6 +121,32 @@ TEST(Offloads, a_checksum_is_completed_for_who_does_not_take_frames_without) {
   }
 }
 
+// What a device does it does behind Ethernet and IP: the rest is done for it.
+TEST(Offloads, a_port_that_knows_plain_headers_gets_others_finished) {
+  const std::string extension = {0, 0, 1, 4, 0, 0, 0, 0};
+  for (const std::uint16_t gso_size : {std::uint16_t{0}, mss}) {
+    for (const bool plain : {true, false}) {
+      for (const bool any : {true, false}) {
+        SwitchBench bench(Vnics{{101}, {101}});
+        const Offloads takes = offload_checksum | offload_tso6 | (any ? offload_any_headers : 0);
+        bench.fakes[2]->set_takes(takes);
+        IpFrame piece = piece_to(SwitchBench::mac(2), true);
+        piece.payload = pattern(gso_size == 0 ? 777 : 20001);
+        if (!plain) piece.extension = extension;
+        bench.fakes[1]->arrive(piece.bytes(false), 0, 0, piece.header(gso_size));
+        bench.worker->poll_once();
+        if (plain || any) {
+          ASSERT_EQ(bench.fakes[2]->sent().size(), 1U);
+          expect_whole(bench.fakes[2]->sent()[0], piece, gso_size);
+        } else {
+          expect_cut(bench.fakes[2]->sent(), piece, gso_size == 0 ? 777 : gso_size);
+        }
+        EXPECT_EQ(bench.imbalance(), 0);
+      }
+    }
+  }
+}
+
 // From a trunk's tag in the bytes to no tag, another place for the tag, and a tag beside the bytes.
 TEST(Offloads, what_a_frame_needs_moves_with_its_tag) {
   const model::Trunk trunk{*VlanSet::parse("101,102"), {}, std::nullopt};

@@ -45,8 +45,10 @@ void Worker::run() noexcept {
     ++idle_passes;
     if (config_.always_polls || idle_passes < idle_passes_min || now - idle_since < spin_cycles_) continue;
     idle_passes = 0;
+    // Kicks from before they were switched off would end the sleep at once.
+    const bool called = read_events(0);
     const Snapshot* const snapshot = snapshot_.load(std::memory_order_acquire);
-    if (snapshot != nullptr && prepare_sleep(*snapshot)) {
+    if (called || (snapshot != nullptr && prepare_sleep(*snapshot))) {
       idle_since = now;
       continue;
     }

@@ -1,6 +1,7 @@
 #include "dataplane/worker/worker.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include <atomic>
 #include <thread>
@@ -245,6 +246,29 @@ TEST(Snapshot, knows_what_each_worker_needs_epoll_for) {
   with_team.team_members.push_back({&ports[3], 1});
   with_team.seal(2);
   EXPECT_EQ(with_team.events, (std::vector{Events::none, Events::rare}));
+}
+
+// A worker that never sleeps hears of it nevertheless.
+TEST(Worker, goes_on_when_a_full_uplink_reports_room) {
+  for (const Events needed : {Events::rare, Events::work}) {
+    SwitchBench bench(std::vector<SwitchBench::Vnic>{{101}});
+    bench.workers = *Workers::create(std::span<const unsigned>{}, true, bench.rcu);
+    bench.worker = &bench.workers->at(0);
+    const UniqueFd room(eventfd(0, EFD_NONBLOCK));
+    FakePort& uplink = *bench.fakes[0];
+    uplink.needed_events = needed;
+    uplink.room_fd = room.get();
+    uplink.set_room(0);
+    uplink.attach(bench.worker->epoll_fd());
+    bench.fakes[1]->arrive(ethernet(outside, vm1));
+    bench.publish();
+    ASSERT_TRUE(bench.workers->start());
+    while (bench.worker->stats().idle_cycles == 0) std::this_thread::yield();
+    EXPECT_EQ(uplink.counters().egress.frames, 0U);
+    ASSERT_EQ(eventfd_write(room.get(), 1), 0);
+    while (uplink.counters().egress.frames == 0) std::this_thread::yield();  // ctest ends it if that never comes
+    bench.workers.reset();
+  }
 }
 
 TEST(Worker, refuses_a_cpu_that_does_not_exist) {
