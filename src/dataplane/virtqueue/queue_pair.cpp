@@ -190,7 +190,10 @@ Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, Rin
   const std::size_t from_guest = to_guest + 1;
   if (auto opened = open(to_guest, "receive ring", made.to_guest_); !opened) return fail(opened.error());
   if (auto opened = open(from_guest, "transmit ring", made.from_guest_); !opened) return fail(opened.error());
-  if (made.to_guest_) map_buffers(*link.memory, link.rings[to_guest], packed);
+  // Once: a front-end may set its rings up again and again.
+  if (made.to_guest_ && link.memory->first_to_ask(static_cast<unsigned>(pair))) {
+    map_buffers(*link.memory, link.rings[to_guest], packed);
+  }
   made.call_to_guest_ = link.rings[to_guest].call_fd;
   made.call_from_guest_ = link.rings[from_guest].call_fd;
   made.asks_ = asks_of(link.features);
