@@ -135,6 +135,11 @@ void classify(std::span<Frame> burst, const IngressRule& rule, const SwitchTable
 
 void learn(std::span<Frame> burst, const IngressRule& rule, const SwitchTable& table, Seconds now) noexcept {
   if (rule.learner == nullptr || table.fdb() == nullptr) return;
+  for (const Frame& frame : burst) {
+    if (frame.action == dataplane::Action::undecided) {
+      table.fdb()->prefetch(table.fid(frame.vid), load_be48(frame.head + 6));
+    }
+  }
   for (Frame& frame : burst) {
     if (frame.action != dataplane::Action::undecided) continue;
     const std::uint64_t source = load_be48(frame.head + 6);

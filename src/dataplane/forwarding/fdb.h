@@ -1,8 +1,8 @@
 // Forwarding database: behind which port each (VLAN, address) of one switch was last heard of. Only what may move is in
 // it: addresses behind vnics with MAC spoofing, and on the wire. A vnic's own address is pinned and never learned.
 //
-// Theory  Buckets of eight entries, two cache lines; an address may lie in either of two buckets, and goes into the one
-//         with more room, which lets a table that is half full find room for every address (at four entries a bucket
+// Theory  Buckets of eight entries, a cache line of keys and one of values; an address may lie in either of two buckets, and
+//         goes into the one with more room, which lets a table that is half full find room for every address (at four entries a bucket
 //         some found none), without chains to walk or to mend. A sighting refreshes an entry's time
 //         at most once a second. Entries name their port by the id of its Learner, which is used once: when a port
 //         goes, or its mode changes, its entries mean nothing any more and their places are free, without a sweep.
@@ -64,6 +64,9 @@ class Fdb {
   // Notes that `mac`, an individual address, was heard of behind `by` in VLAN `fid`. `table` knows the other learners.
   Learned learn(std::uint16_t fid, std::uint64_t mac, Learner& by, Seconds now, const SwitchTable& table) noexcept;
 
+  // Hint: learn() or lookup() of it is about to be called.
+  void prefetch(std::uint16_t fid, std::uint64_t mac) const noexcept;
+
   // Behind whom `mac` is; nothing if that is not known, or not any more.
   [[nodiscard]] std::optional<LearnerId> lookup(std::uint16_t fid, std::uint64_t mac, Seconds now) const noexcept;
 
@@ -77,26 +80,33 @@ class Fdb {
   [[nodiscard]] std::vector<View> entries(Seconds now) const;
 
  private:
-  struct Entry {
-    std::atomic<std::uint64_t> key{0};    // fid and address; 0: free
-    std::atomic<std::uint64_t> value{0};  // learner and time of the last sighting
-  };
   static constexpr std::size_t ways = 8;
+  using Words = std::array<std::atomic<std::uint64_t>, ways>;
+  // A cache line of keys, all that a look into the wrong bucket needs, and one of values.
   struct alignas(64) Bucket {
-    std::array<Entry, ways> entries;
+    Words keys{};    // fid and address; 0: free
+    Words values{};  // learner and time of the last sighting
+  };
+  struct Entry {
+    std::atomic<std::uint64_t>& key;
+    std::atomic<std::uint64_t>& value;
   };
   struct Place {
-    Entry* entry = nullptr;  // the address's own, or the one to take; null: no room
+    Bucket* bucket = nullptr;  // the address's own, or the one to take a place in; null: no room
+    std::size_t way = 0;
     bool found = false;
+    [[nodiscard]] Entry entry() const noexcept { return {bucket->keys[way], bucket->values[way]}; }
   };
 
+  [[nodiscard]] static unsigned matches_in(const Words& keys, std::uint64_t key) noexcept;
   // The value of `key`; 0: there is none.
   [[nodiscard]] std::uint64_t find(std::uint64_t key) const noexcept;
   [[nodiscard]] std::array<std::size_t, 2> buckets_of(std::uint64_t key) const noexcept;
   [[nodiscard]] Place find_place(std::uint64_t key, Seconds now, const SwitchTable& table) noexcept;
-  [[nodiscard]] static bool is_dead(const Entry& entry, Seconds now, const SwitchTable& table) noexcept;
+  // An entry's value says so.
+  [[nodiscard]] static bool is_dead(std::uint64_t value, Seconds now, const SwitchTable& table) noexcept;
   // Takes the entry off its learner's count, if that is still there.
-  static void release(Entry& entry, const SwitchTable& table) noexcept;
+  static void release(Entry entry, const SwitchTable& table) noexcept;
   // Frees dead entries of the next few buckets.
   void sweep(Seconds now, const SwitchTable& table) noexcept;
   static Learned refuse(Learner& by) noexcept;

@@ -42,6 +42,13 @@ void forward_one(Frame& frame, PortIndex ingress, const SwitchTable& table, Seco
 }  // namespace
 
 void forward(std::span<Frame> burst, PortIndex ingress, const SwitchTable& table, Seconds now) noexcept {
+  if (table.fdb() != nullptr) {
+    for (const Frame& frame : burst) {
+      if (frame.action != Action::undecided) continue;
+      const std::uint64_t destination = load_be48(frame.head);
+      if (table.pinned(destination) == nullptr) table.fdb()->prefetch(table.fid(frame.vid), destination);
+    }
+  }
   for (Frame& frame : burst) {
     if (frame.action == Action::undecided) forward_one(frame, ingress, table, now);
   }
