@@ -55,12 +55,6 @@ class GuestMemory {
   // Where what `data`, from translate*(), points to is kept: the same for whoever maps it, wherever.
   [[nodiscard]] FilePlace place_of(const std::uint8_t* data) const noexcept;
 
-  // True once for each `number` (less than 32): whoever asks first.
-  [[nodiscard]] bool first_to_ask(unsigned number) const noexcept {
-    const std::uint32_t bit = 1U << number;
-    return (asked_.fetch_or(bit, std::memory_order_relaxed) & bit) == 0;
-  }
-
   // A region vanished: what is read from it now are zeros of our own.
   [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
@@ -88,7 +82,6 @@ class GuestMemory {
   std::array<Region, memory_regions_max> regions_;
   std::size_t count_ = 0;
   mutable std::atomic<bool> lost_ = false;
-  mutable std::atomic<std::uint32_t> asked_ = 0;
 };
 
 }  // namespace patchbay::dataplane

@@ -1,7 +1,6 @@
 #include "dataplane/virtqueue/guest_queues.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <limits>
 #include <vector>
@@ -138,28 +137,6 @@ TEST_P(AnyRing, goes_round_and_round_whatever_its_size) {
     }
     EXPECT_FALSE(guest.queues->broken());
   }
-}
-
-// Page faults of a worker that writes into each of the buffers for the first time: their pages are apart.
-TEST_P(AnyRing, finds_the_buffers_mapped_that_a_guest_offered_when_its_ring_started) {
-  Guest guest(features());
-  guest.driver.offer_all_buffers();
-  const MemoryRegion region = guest.driver.region();
-  guest.link =
-      guest.driver.link(*GuestMemory::map({&region, 1}));  // a mapping of its own, in which nobody touched anything
-  guest.connect();
-  std::string bytes = frame_of(1400);
-  const Frame frame = frame_over(bytes);
-  const auto faults = [] {
-    rusage usage = {};
-    getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_minflt;
-  };
-  const auto before = faults();
-  std::uint16_t delivered = 0;
-  while (test::put(*guest.queues, frame) == Put::delivered) ++delivered;
-  EXPECT_LT(faults() - before, GuestDriver::ring_size / 4);
-  EXPECT_EQ(delivered, GuestDriver::ring_size);
 }
 
 TEST_P(AnyRing, fills_to_the_last_buffer_and_no_further) {

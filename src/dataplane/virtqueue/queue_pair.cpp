@@ -146,28 +146,6 @@ void Ring::take_over(const Ring& old) noexcept {
   if (auto* const split = std::get_if<SplitRing>(&kind_)) split->catch_up();
 }
 
-namespace {
-
-// Maps the buffers that the guest has offered. A page that is written to before it was ever read is a page fault of its own; read
-// first, it comes with its neighbours. And better here than in a worker.
-void map_buffers(const GuestMemory& memory, const Vring& ring, bool packed) noexcept {
-  constexpr std::uint16_t buffers_max = 1024;  // that control spends its time on
-  const std::size_t flags_at = packed ? 14 : 12;
-  const std::size_t count = std::min(ring.size, buffers_max);
-  const std::uint8_t* const descriptors = memory.translate_front_end(ring.desc_address, count * desc_size);
-  for (std::size_t i = 0; descriptors != nullptr && i < count; ++i) {
-    const std::uint8_t* const at = descriptors + i * desc_size;
-    const auto size = load<std::uint32_t>(at + 8);
-    if ((load<std::uint16_t>(at + flags_at) & desc_f_write) == 0 || size == 0) continue;
-    const volatile std::uint8_t* const data = memory.translate(load<std::uint64_t>(at), size);
-    if (data == nullptr) continue;
-    static_cast<void>(data[0]);
-    static_cast<void>(data[size - 1]);
-  }
-}
-
-}  // namespace
-
 Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, RingRecords* records) {
   QueuePair made;
   made.memory_ = link.memory;
@@ -190,10 +168,6 @@ Result<QueuePair> QueuePair::create(const GuestLink& link, std::size_t pair, Rin
   const std::size_t from_guest = to_guest + 1;
   if (auto opened = open(to_guest, "receive ring", made.to_guest_); !opened) return fail(opened.error());
   if (auto opened = open(from_guest, "transmit ring", made.from_guest_); !opened) return fail(opened.error());
-  // Once: a front-end may set its rings up again and again.
-  if (made.to_guest_ && link.memory->first_to_ask(static_cast<unsigned>(pair))) {
-    map_buffers(*link.memory, link.rings[to_guest], packed);
-  }
   made.call_to_guest_ = link.rings[to_guest].call_fd;
   made.call_from_guest_ = link.rings[from_guest].call_fd;
   made.asks_ = asks_of(link.features);
