@@ -178,12 +178,11 @@ std::size_t EthdevPort::transmit(std::span<const Frame> frames) noexcept {
     if (sent < copied) rte_pktmbuf_free_bulk(&sending_[sent], static_cast<unsigned>(copied - sent));
     for (const Frame& frame : left.first(sent)) count_egress(frame.size);
     done += sent;
+    if (sent != 0) trials_ = 0;
     if (sent == left.size()) continue;
     bool refused = sent == fit && (fit < copied || is_too_large(left[sent]));
     if (!refused && sent == copied && copied != 0) continue;
-    if (sent != 0 || fit == 0) {
-      trials_ = 0;
-    } else if (device_->has_room(mbufs_at_once).value_or(false) && ++trials_ == trials_max) {
+    if (sent == 0 && fit != 0 && device_->has_room(mbufs_at_once).value_or(false) && ++trials_ == trials_max) {
       trials_ = 0;
       refused = true;
     }
