@@ -6,7 +6,7 @@ import time
 from lab import guest, netcheck, wirings
 from lab.lab import Lab
 from lab.netns import veth
-from lab.proc import wait_until
+from lab.proc import PATIENCE, wait_until
 
 RAW_NIC = "raw0"  # a NIC whose other end, eth0 in the namespace `raw`, is a bare wire for frames of any kind
 MACS = {name: f"02:00:00:00:01:{number:02x}" for number, name in enumerate(wirings.VMS, 1)}
@@ -173,7 +173,7 @@ class Bed:
 
     def check_account(self):
         """No frame is lost or made up: the counters balance, and each end saw what the counters say."""
-        end = time.monotonic() + 3.0
+        end = time.monotonic() + 3.0 * PATIENCE
         problems = self._differences()
         while problems and time.monotonic() < end:  # the ends' own counters may trail by a moment
             time.sleep(0.2)

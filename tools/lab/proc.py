@@ -15,6 +15,8 @@ import subprocess
 import time
 
 RECORD = "record.jsonl"
+# Every time limit is so many times as long: for programs that are slower than they were built to be.
+PATIENCE = float(os.environ.get("PATCHBAY_TEST_PATIENCE", "1"))
 
 
 class LabError(Exception):
@@ -23,6 +25,7 @@ class LabError(Exception):
 
 def wait_until(condition, what, limit_s=10.0, every_s=0.05):
     """The first true value of condition(); LabError naming `what` after limit_s."""
+    limit_s *= PATIENCE
     end = time.monotonic() + limit_s
     while True:
         value = condition()
@@ -36,6 +39,7 @@ def wait_until(condition, what, limit_s=10.0, every_s=0.05):
 def run(*command, check=True, limit_s=30.0, **options):
     """Runs a command to its end, output captured as text. LabError with its stderr if it fails and `check`."""
     command = [str(word) for word in command]
+    limit_s *= PATIENCE
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, **options)
     except FileNotFoundError as error:
@@ -120,6 +124,7 @@ class Process:
             raise LabError(f"{self.what} ended with {self.popen.returncode}; the end of {self.log}:\n{tail(self.log)}")
 
     def wait(self, limit_s=10.0):
+        limit_s *= PATIENCE
         try:
             return self.popen.wait(limit_s)
         except subprocess.TimeoutExpired as error:
@@ -130,7 +135,7 @@ class Process:
         if self.running():
             self.popen.terminate()
             try:
-                self.popen.wait(limit_s)
+                self.popen.wait(limit_s * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.popen.kill()
         return self.popen.wait()

@@ -1,4 +1,5 @@
-"""python3 -m lab.suite [--quick]: runs every check of the project; one plain line with the sum at the end.
+"""python3 -m lab.suite [--quick | --sanitizer address|thread]: runs every check of the project; one plain line with the
+sum at the end.
 
 The line is "N passed, N failed, N skipped". A check that is not a test (format, includes, a build) counts as one.
 """
@@ -7,6 +8,7 @@ import argparse
 import concurrent.futures
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,14 @@ SANITIZERS = (
     ("build-asan", [*CLANG, "-DPATCHBAY_SANITIZE=address,undefined,fuzzer-no-link", "-DPATCHBAY_FUZZ=ON"], None),
     ("build-tsan", [*CLANG, "-DPATCHBAY_SANITIZE=thread"], THREADED),
 )
+# --sanitizer: the integration tests with a daemon, a CLI and a load generator of a sanitizer build. Optimised a little, for the
+# guests wait for them; what is freed stays out of use for 8 MB only, for some tests ask how much memory the daemon keeps.
+WHOLE = [*CLANG[:-2], "-DCMAKE_CXX_FLAGS=-O1 -g1"]
+SANITIZED = {
+    "address": ("build-address", [*WHOLE, "-DPATCHBAY_SANITIZE=address,undefined"], "quarantine_size_mb=8"),
+    "thread": ("build-thread", [*WHOLE, "-DPATCHBAY_SANITIZE=thread"], "history_size=4"),
+}
+SANITIZED_TARGETS = ("patchbayd", "patchbay", "queue_probe", "bench_programs")
 FUZZ_S = 30  # each target
 # Of what is compiled beside the integration tests, in the time that they leave.
 WHEN_IDLE = ("chrt", "--idle", "0")
@@ -74,15 +84,14 @@ class Suite:
                 files += [os.path.join(folder, name) for name in names if name.endswith((".h", ".cpp"))]
         self.check("format", ["clang-format", "--dry-run", "-Werror", *sorted(files)])
 
-    def build(self, folder, options, tests=None, priority=()):
-        """Everything, or only the unit tests whose names `tests`, a regular expression, finds. `priority`: words before the
+    def build(self, folder, options, tests=None, priority=(), targets=("all", "bench_programs")):
+        """`targets`, or only the unit tests whose names `tests`, a regular expression, finds. `priority`: words before the
         command."""
         place = os.path.join(REPOSITORY, folder)
         launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if _installed("ccache") else []
         configure = ["cmake", "-S", REPOSITORY, "-B", place, "-G", "Ninja", *options, *launcher]
         if not self.check(f"{folder}: configure", configure):
             return False
-        targets = ["all", "bench_programs"]
         if tests:
             listed = subprocess.run(["ninja", "-C", place, "-t", "targets", "all"], capture_output=True, text=True,
                                     check=True).stdout
@@ -120,15 +129,35 @@ class Suite:
             self.check(f"fuzz: {name}", [program, f"-max_total_time={FUZZ_S}", f"-artifact_prefix={program}-",
                                          "-timeout=20", "-rss_limit_mb=4096", found, kept])
 
-    def integration(self, arguments):
-        result = os.path.join(REPOSITORY, "build", "pytest.xml")
+    def integration(self, arguments, folder="build", environment=None):
+        """With the programs in `folder`. `arguments` of pytest; the files among them instead of all tests."""
+        place = os.path.join(REPOSITORY, folder)
+        result = os.path.join(place, "pytest.xml")
         if os.path.exists(result):
             os.remove(result)
-        self.say("integration tests")
-        done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", result,
-                               "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments,
-                               os.path.join("tests", "integration")], cwd=REPOSITORY, check=False)
+        self.say(f"{folder}: integration tests")
+        if not any(word.startswith("tests/") for word in arguments):
+            arguments = [*arguments, os.path.join("tests", "integration")]
+        done = subprocess.run([*self.fixed_addresses, "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml",
+                               result, "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments],
+                              cwd=REPOSITORY, check=False, env={**os.environ, "PATCHBAY_BUILD": place, **(environment or {})})
         self.add_junit(result, "integration", done.returncode)
+
+    def sanitized(self, sanitizer, arguments):
+        """The integration tests with programs of a sanitizer build; what it reports counts as a failure each."""
+        folder, build, options = SANITIZED[sanitizer]
+        if not self.build(folder, build, targets=SANITIZED_TARGETS):
+            return
+        reports = os.path.join(REPOSITORY, folder, "reports")
+        shutil.rmtree(reports, ignore_errors=True)
+        os.makedirs(reports)
+        os.chmod(reports, 0o1777)  # of daemons that run as another user, too
+        self.integration(arguments, folder, {
+            f"{word}_OPTIONS": f"{options}:print_stacktrace=1:log_exe_name=1:log_path={reports}/{sanitizer}"
+            for word in ("ASAN", "UBSAN", "TSAN")} | {"PATCHBAY_TEST_PATIENCE": "5"})
+        for name in sorted(os.listdir(reports)):
+            self.count(False, f"{folder}/reports/{name}")
+        self.count(not os.listdir(reports), f"{folder}: no report of a sanitizer")
 
     def add_junit(self, path, name, status):
         """Counts each test of a JUnit file; a run that failed without a failing test counts as one failure."""
@@ -159,13 +188,7 @@ def _installed(program):
     return any(os.access(os.path.join(folder, program), os.X_OK) for folder in os.environ["PATH"].split(":"))
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="test", description="Runs every check of the project.")
-    parser.add_argument("--quick", action="store_true", help="checks and unit tests with gcc only")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers and unit tests at once")
-    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
-    arguments = parser.parse_args()
-    suite = Suite(arguments.jobs)
+def _everything(suite, arguments):
     suite.format()
     suite.check("include directions", ["/usr/bin/python3", "tools/check_includes.py"])
     suite.check("docs/reference/api.md", ["/usr/bin/python3", "tools/make_api_reference.py", "--check"])
@@ -182,6 +205,20 @@ def main():
                 suite.unit_tests(folder, tests)
                 if folder == "build-asan":
                     suite.fuzz(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="test", description="Runs every check of the project.")
+    parser.add_argument("--quick", action="store_true", help="checks and unit tests with gcc only")
+    parser.add_argument("--sanitizer", choices=SANITIZED, help="the integration tests with a daemon of that sanitizer")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers and unit tests at once")
+    parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
+    arguments = parser.parse_args()
+    suite = Suite(arguments.jobs)
+    if arguments.sanitizer:
+        suite.sanitized(arguments.sanitizer, arguments.pytest)
+    else:
+        _everything(suite, arguments)
     for failure in suite.failures:
         print(f"FAILED {failure}")
     print(f"{suite.passed} passed, {suite.failed} failed, {suite.skipped} skipped", flush=True)
