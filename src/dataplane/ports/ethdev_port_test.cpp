@@ -3,6 +3,7 @@
 #include "dataplane/ports/ethdev_port.h"
 
 #include <gtest/gtest.h>
+#include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <sys/eventfd.h>
@@ -247,6 +248,103 @@ TEST_F(EthdevPortTest, is_opened_again_after_it_was_closed_with_frames_in_its_ha
     port_.reset();
     open();
   }
+}
+
+// Stands between DPDK and net_ring's transmit functions while it lives: a driver that does less than it says.
+class Driver {
+ public:
+  Driver() {
+    EXPECT_EQ(rte_eth_dev_get_port_by_name("net_ring0", &port_), 0);
+    ring_ = rte_eth_fp_ops[port_];
+    refused_size = 0;
+    calls_without_room = 0;
+    rte_eth_fp_ops[port_].tx_pkt_burst = send;
+    rte_eth_fp_ops[port_].tx_pkt_prepare = prepare;
+    rte_eth_fp_ops[port_].tx_descriptor_status = says_that_there_is_room;
+  }
+  ~Driver() { rte_eth_fp_ops[port_] = ring_; }
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+
+  static inline std::uint32_t refused_size = 0;   // prepare() refuses a frame of this size
+  static inline unsigned calls_without_room = 0;  // so many calls that send nothing
+  static constexpr unsigned always = ~0U;
+
+ private:
+  static std::uint16_t send(void* queue, rte_mbuf** mbufs, std::uint16_t count) {
+    if (calls_without_room == 0) return ring_.tx_pkt_burst(queue, mbufs, count);
+    if (calls_without_room != always) --calls_without_room;
+    return 0;
+  }
+  static std::uint16_t prepare(void* /*queue*/, rte_mbuf** mbufs, std::uint16_t count) {
+    for (std::uint16_t i = 0; i < count; ++i) {
+      if (mbufs[i]->pkt_len == refused_size) return i;
+    }
+    return count;
+  }
+  static int says_that_there_is_room(void* /*queue*/, std::uint16_t /*offset*/) { return RTE_ETH_TX_DESC_DONE; }
+
+  static inline struct rte_eth_fp_ops ring_ = {};
+  std::uint16_t port_ = 0;
+};
+
+TEST_F(EthdevPortTest, refuses_alone_what_its_driver_does_not_prepare) {
+  const Driver driver;
+  std::vector<Frame> burst;
+  for (const std::size_t payload : {400U, 500U, 600U}) {
+    test::IpFrame sent;
+    sent.payload = std::string(payload, 'x');
+    burst.push_back(frame(sent.bytes(false), 0));
+    take_needs(burst.back(), sent.header(), offload_all);
+    ASSERT_NE(burst.back().needs.offloads, 0);
+  }
+  for (std::size_t bad = 0; bad < burst.size(); ++bad) {
+    SCOPED_TRACE(bad);
+    const auto before = port_->counters();
+    Driver::refused_size = burst[bad].size;
+    EXPECT_EQ(port_->send(burst), 3U);
+    EXPECT_FALSE(port_->full());
+    const auto counters = port_->counters();
+    EXPECT_EQ(counters.egress.frames - before.egress.frames, 2U);
+    constexpr auto refused = static_cast<std::size_t>(DropReason::uplink_refused);
+    EXPECT_EQ(counters.drops[refused] - before.drops[refused], 1U);
+    ASSERT_EQ(port_->receive(burst_), 2U);
+    EXPECT_EQ(burst_.frames[0].size, burst[bad == 0 ? 1 : 0].size);
+    EXPECT_EQ(burst_.frames[1].size, burst[bad == 2 ? 1 : 2].size);
+    port_->complete(2);
+  }
+}
+
+// As a worker does: in each pass what waits, if there is room for all it knows, and then what has arrived.
+std::size_t send_in_passes(EthdevPort& port, std::span<const Frame> frames, unsigned passes, Burst& arrived) {
+  std::size_t sent = 0;
+  for (unsigned pass = 0; pass < passes && sent < frames.size(); ++pass) {
+    if (!port.full()) sent += port.send(frames.subspan(sent));
+    port.complete(port.receive(arrived));
+  }
+  return sent;
+}
+
+TEST_F(EthdevPortTest, drops_what_its_driver_never_takes_though_it_has_room) {
+  constexpr auto refused = static_cast<std::size_t>(DropReason::uplink_refused);
+  const std::array frames = {frame(ethernet(wire, vm, "", 100), 0), frame(ethernet(wire, vm, "", 200), 0)};
+  const Driver driver;
+  Driver::calls_without_room = Driver::always;
+  EXPECT_EQ(send_in_passes(*port_, frames, 100, burst_), frames.size()) << "nothing waits for ever";
+  EXPECT_EQ(port_->counters().egress.frames, 0U);
+  EXPECT_EQ(port_->counters().drops[refused], frames.size());
+}
+
+TEST_F(EthdevPortTest, waits_for_a_driver_that_is_late_again_and_again) {
+  constexpr auto refused = static_cast<std::size_t>(DropReason::uplink_refused);
+  const Frame out = frame(ethernet(wire, vm, "", 100), 0);
+  const Driver driver;
+  for (int round = 0; round < 20; ++round) {
+    Driver::calls_without_room = 3;
+    ASSERT_EQ(send_in_passes(*port_, {&out, 1}, 100, burst_), 1U) << round;
+  }
+  EXPECT_EQ(port_->counters().egress.frames, 20U);
+  EXPECT_EQ(port_->counters().drops[refused], 0U) << "refusals count in a row";
 }
 
 TEST_F(EthdevPortTest, control_has_a_way_of_its_own) {
