@@ -240,6 +240,34 @@ TEST(Offloads, a_full_uplink_gets_each_frame_of_a_piece_once_and_in_order) {
   }
 }
 
+// As a team does whose next member takes what the one before did not.
+TEST(Offloads, a_piece_that_left_in_part_ends_in_parts_whatever_its_way_takes_by_then) {
+  for (const std::string& destination : {stranger, broadcast}) {
+    SwitchBench bench(Vnics{{101}, {101}});
+    const IpFrame first = piece_to(destination);
+    IpFrame second = first;
+    second.sequence += 60001;
+    bench.fakes[uplink]->set_room(5);
+    bench.fakes[1]->arrive(first.bytes(false), 0, 0, first.header(mss));
+    bench.fakes[1]->arrive(second.bytes(false), 0, 0, second.header(mss));
+    bench.worker->poll_once();
+    ASSERT_EQ(bench.fakes[uplink]->sent().size(), 5U);
+    bench.fakes[uplink]->set_takes(offload_all);
+    const std::size_t parts = first.parts(mss);
+    for (int pass = 0; pass < 100; ++pass) {
+      bench.worker->poll_once();
+      bench.fakes[uplink]->set_room(5);
+    }
+    const auto sent = bench.fakes[uplink]->sent();
+    ASSERT_EQ(sent.size(), parts + 1);
+    expect_cut(sent.first(parts), first, mss);
+    expect_whole(sent[parts], second, mss, 4);
+    EXPECT_EQ(bench.fakes[uplink]->counters().cut_frames, parts - 1);
+    EXPECT_EQ(bench.fakes[1]->counters().ingress.frames, 2U);
+    EXPECT_EQ(bench.imbalance(), 0);
+  }
+}
+
 TEST(Offloads, the_mtu_is_that_of_the_frames_of_a_piece) {
   const struct {
     std::uint16_t gso_size;
