@@ -192,6 +192,7 @@ def test_a_body_of_10_mb_is_refused_and_the_next_one_is_served(lan):
 def test_200_slow_clients_hold_up_nobody(lan):
     """Each has sent a part of its request and then sends a byte now and then; others change things meanwhile."""
     before = settled(lan)
+    rest = lan.rest
     slow = []
     try:
         for number in range(SLOW_CLIENTS):
@@ -201,13 +202,14 @@ def test_200_slow_clients_hold_up_nobody(lan):
                             b"Content-Length: 100\r\n\r\n{", b"GET /v1/show HTTP/1.1\r\nHost: x\r\n\r\n")[number % 4])
             slow.append(client)
         for number in range(20):
-            lan.daemon.do("vnic", "create", f"n{number}", "--switch", "lan", "--vlan", 101)
+            rest.do("POST", "/v1/vnics", {"name": f"n{number}", "switch": "lan",
+                                          "vlan": {"mode": "access", "vid": 101}})
             for client in slow[number % 3::4]:
                 client.sendall(b" ")
         lan.talk.goes_on()
         assert len(lan.json("vnic", "list")) == len(before[0]["vnics"]) + 20
         for number in range(20):
-            lan.daemon.do("vnic", "delete", f"n{number}")
+            rest.do("DELETE", f"/v1/vnics/n{number}")
     finally:
         for client in slow:
             client.close()

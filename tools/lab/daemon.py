@@ -12,6 +12,11 @@ def build_dir():
     return os.environ.get("PATCHBAY_BUILD", os.path.join(image.REPOSITORY, "build"))
 
 
+def sanitizer():
+    """What the programs of the build directory were built with: "address" (and undefined), "thread", or "" for nothing."""
+    return os.environ.get("PATCHBAY_SANITIZER", "")
+
+
 def program(name):
     """Path of patchbayd or patchbay in the build directory."""
     for folder in ("src", "clients/cli", "bin", "."):

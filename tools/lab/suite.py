@@ -154,7 +154,7 @@ class Suite:
         os.chmod(reports, 0o1777)  # of daemons that run as another user, too
         self.integration(arguments, folder, {
             f"{word}_OPTIONS": f"{options}:print_stacktrace=1:log_exe_name=1:log_path={reports}/{sanitizer}"
-            for word in ("ASAN", "UBSAN", "TSAN")} | {"PATCHBAY_TEST_PATIENCE": "5"})
+            for word in ("ASAN", "UBSAN", "TSAN")} | {"PATCHBAY_TEST_PATIENCE": "5", "PATCHBAY_SANITIZER": sanitizer})
         for name in sorted(os.listdir(reports)):
             self.count(False, f"{folder}/reports/{name}")
         self.count(not os.listdir(reports), f"{folder}: no report of a sanitizer")

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,18 +23,30 @@ constexpr std::uint16_t vid_bits = 0x0FFF;
 constexpr std::uint16_t tap_queues_max = 4;
 constexpr const char* tap_driver = "net_tap";
 
+// Zeros between the fields, too: `= {}` leaves them as they are, and a driver that compares a mask byte by byte finds there
+// what it does not know (net_tap refused a rule for them).
+template <typename T>
+void clear_all_bytes(T& item) noexcept {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::memset(static_cast<void*>(&item), 0, sizeof item);
+}
+
 // A rule in DPDK's words, which point at each other.
 struct Rule {
   rte_flow_attr attributes = {};
-  rte_flow_item_eth address = {};
-  rte_flow_item_eth address_mask = {};
-  rte_flow_item_vlan tag = {};
-  rte_flow_item_vlan tag_mask = {};
+  rte_flow_item_eth address;
+  rte_flow_item_eth address_mask;
+  rte_flow_item_vlan tag;
+  rte_flow_item_vlan tag_mask;
   rte_flow_action_queue queue = {};
   std::array<rte_flow_item, 3> items = {};
   std::array<rte_flow_action, 2> actions = {};
 
   explicit Rule(std::uint16_t to) noexcept {
+    clear_all_bytes(address);
+    clear_all_bytes(address_mask);
+    clear_all_bytes(tag);
+    clear_all_bytes(tag_mask);
     attributes.ingress = 1;
     attributes.priority = untagged_priority;
     queue.index = to;
@@ -100,22 +114,24 @@ std::string FlowRules::start() {
   if (std::string why = set(1, sample); !why.empty())
     return "it takes no rule that sends an address to a queue: " + why;
   clear(1);
-  if (!send_rest_to_default_queue()) return "nothing says in which queue frames arrive that no rule names";
+  if (std::string why = send_rest_to_default_queue(); !why.empty()) {
+    return "nothing says in which queue frames arrive that no rule names: " + why;
+  }
   return {};
 }
 
-bool FlowRules::send_rest_to_default_queue() {
+std::string FlowRules::send_rest_to_default_queue() {
   Rule rest(0);
   rest.attributes.priority = rest_priority;
   std::string why;
-  if (rest.create(port_, why) != nullptr) return true;  // it goes with the device
+  if (rest.create(port_, why) != nullptr) return {};  // it goes with the device
   rte_eth_dev_info info = {};
-  if (rte_eth_dev_info_get(port_, &info) != 0) return false;
-  if (info.reta_size == 0) return info.flow_type_rss_offloads == 0;  // no hash at all
+  if (rte_eth_dev_info_get(port_, &info) != 0) return why;
+  if (info.reta_size == 0) return info.flow_type_rss_offloads == 0 ? std::string() : why;  // no hash at all
   std::vector<rte_eth_rss_reta_entry64> table((info.reta_size + RTE_ETH_RETA_GROUP_SIZE - 1U) /
                                               RTE_ETH_RETA_GROUP_SIZE);
   for (auto& part : table) part.mask = ~std::uint64_t{0};
-  return rte_eth_dev_rss_reta_update(port_, table.data(), info.reta_size) == 0;
+  return rte_eth_dev_rss_reta_update(port_, table.data(), info.reta_size) == 0 ? std::string() : why;
 }
 
 std::string FlowRules::set(std::uint16_t queue, const QueueFilter& filter) {

@@ -36,7 +36,7 @@ class FlowRules {
   void clear(std::uint16_t queue) noexcept;
 
  private:
-  [[nodiscard]] bool send_rest_to_default_queue();
+  [[nodiscard]] std::string send_rest_to_default_queue();  // empty, or what the driver said
 
   std::uint16_t port_;
   bool is_tap_;
