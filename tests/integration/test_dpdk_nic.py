@@ -5,6 +5,7 @@ from conftest import lab_name
 from lab import image, netcheck
 from lab.appliance import SETPRIV, Appliance, Nic, check_idle
 from lab.lab import Lab
+from lab.netns import ipv6_commands
 from lab.proc import wait_until
 from lab.rawport import RawPort
 from scapy.layers.inet import ICMP, IP, UDP
@@ -12,11 +13,13 @@ from scapy.layers.l2 import Dot1Q, Ether
 from stream import Stream, send_burst
 
 WIRE = "10.0.9.1"
+WIRE6, HOST6 = "fd00:9::1", "fd00:9::2"
 HOST = "10.0.9.2"  # of the host vnic without a VLAN
 TAGGED_HOST = "10.1.9.2"  # of the host vnic in VLAN 101
 TAGGED_PEER = "10.1.9.1"  # a machine in VLAN 101 that only scapy plays
 PEER_MAC = "02:00:00:00:03:01"
 HOST_MAC, TAGGED_MAC = "02:00:00:00:04:01", "02:00:00:00:04:02"
+FRAME = 9014  # the longest of the MTU
 USER = "800"
 ANSWER_S = 30.0  # a guest under TCG that negotiates its link
 
@@ -171,7 +174,8 @@ def test_a_burst_of_segments_becomes_a_large_piece_unless_gro_is_off(bed):
 
 
 _TAKE = """import hashlib, socket, sys
-server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
 print("listens", flush=True)
 stream, _ = server.accept()
 digest = hashlib.md5()
@@ -181,13 +185,17 @@ print(digest.hexdigest(), flush=True)
 """
 
 
-def test_the_device_cuts_what_leaves_and_completes_it(bed):
-    def counted():  # frames to the wire, as Patchbay and the tap outside counted them, cut ones, wrong checksums
+@pytest.mark.parametrize("wire", [WIRE, WIRE6])
+def test_the_device_cuts_what_leaves_and_completes_it(bed, wire):
+    bed.wire.set_ip6(bed.nic.wire, WIRE6)
+    bed.appliance.run(ipv6_commands("mgmt", HOST6))
+
+    def counted():  # frames to the wire and their bytes as Patchbay counts, frames in the tap outside, cut ones, wrong checksums
         counters = bed.uplink()["counters"]
         snmp = bed.wire.run("nstat", "-asz", "TcpInCsumErrors").stdout.split()
-        return (counters["to_wire"]["frames"], bed.wire.statistics(bed.nic.wire)["rx_packets"], counters["cut_frames"],
-                int(snmp[snmp.index("TcpInCsumErrors") + 1]))
-    taker = bed.wire.start("taker", "/usr/bin/python3", "-c", _TAKE, WIRE, 5003)
+        return (counters["to_wire"]["frames"], counters["to_wire"]["bytes"], bed.wire.statistics(bed.nic.wire)["rx_packets"],
+                counters["cut_frames"], int(snmp[snmp.index("TcpInCsumErrors") + 1]))
+    taker = bed.wire.start("taker", "/usr/bin/python3", "-c", _TAKE, wire, 5003)
 
     def said():
         with open(taker.log, encoding="utf-8") as file:
@@ -195,13 +203,14 @@ def test_the_device_cuts_what_leaves_and_completes_it(bed):
     wait_until(lambda: "listens" in said(), "somebody to listen on the wire")
     before = counted()
     _, text = bed.appliance.run("dd if=/dev/urandom of=/tmp/sent bs=65536 count=64 2>/dev/null; md5sum /tmp/sent")
-    bed.appliance.run(f"nc {WIRE} 5003 </tmp/sent", limit_s=120)
+    bed.appliance.run(f"nc {wire} 5003 </tmp/sent", limit_s=120)
     assert taker.wait(60.0) == 0
     assert said()[-1] == text.split()[0], "other bytes came than were sent"
-    pieces, frames, cut, wrong = (now - then for now, then in zip(counted(), before))
+    pieces, size, frames, cut, wrong = (now - then for now, then in zip(counted(), before))
     assert wrong == 0
     assert cut == 0, "Patchbay cut what the device can cut"
-    assert frames > pieces, "the device cut nothing"
+    assert size / pieces > FRAME, "half of what left were no pieces"
+    assert frames > pieces + pieces // 4, "the device cut little"
 
 
 @pytest.mark.parametrize("vid", [None, 101])

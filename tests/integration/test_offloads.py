@@ -1,5 +1,6 @@
 """Offloads end to end with real guests: large pieces stay whole where they may, and are finished frames where they must."""
 
+import ipaddress
 import json
 import os
 
@@ -14,6 +15,9 @@ SUBNET = "10.78.0"
 GUESTS = {"one": "02:00:00:00:05:01", "two": "02:00:00:00:05:02", "plain": "02:00:00:00:05:03"}
 ADDRESSES = {"one": f"{SUBNET}.1", "two": f"{SUBNET}.2", "plain": f"{SUBNET}.3", "mgmt": f"{SUBNET}.4",
              "far": f"{SUBNET}.5"}
+SUBNET6 = "fd00:78::"
+ADDRESSES6 = {name: SUBNET6 + address.rsplit(".", 1)[1] for name, address in ADDRESSES.items()}
+FAMILIES = {"IPv4": ADDRESSES, "IPv6": ADDRESSES6}
 PLAIN = ",csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,host_tso4=off,host_tso6=off"
 PORT = 5201
 FRAME = 1514  # the longest frame of the MTU
@@ -28,11 +32,13 @@ class Bench:
         self.far = lab.add_netns("far")
         veth(lab.host, "nic0", self.far, "eth0")
         self.far.set_ip("eth0", ADDRESSES["far"])
+        self.far.set_ip6("eth0", ADDRESSES6["far"])
         self.far.tx_offload("eth0", True)
         lab.daemon.start()
         lab.daemon.do("switch", "create", "lan", "--external", "nic0")
         lab.daemon.do("vnic", "create", "mgmt", "--switch", "lan", "--host")
         lab.host.set_ip("mgmt", ADDRESSES["mgmt"])
+        lab.host.set_ip6("mgmt", ADDRESSES6["mgmt"])
         for name, mac in GUESTS.items():
             lab.daemon.do("vnic", "create", name, "--switch", "lan", "--mac", mac)
             lab.add_guest(name, mac).start_vhost(self.view(name)["vhost_socket"],
@@ -40,6 +46,7 @@ class Bench:
         for name in GUESTS:
             lab.guests[name].wait_ready()
             lab.guests[name].set_ip(ADDRESSES[name])
+            lab.guests[name].set_ip6(ADDRESSES6[name])
         wirings.wait_connected(lab.daemon, GUESTS)
 
     def view(self, name):
@@ -75,17 +82,19 @@ class Bench:
         return sum(int(value) for names, values in zip(lines[::2], lines[1::2])
                    for field, value in zip(names.split(), values.split()) if field == "InCsumErrors")
 
-    def tcp(self, source, target, seconds=2):
+    def tcp(self, source, target, seconds=2, family="IPv4"):
         """Moves a stream; the mean size of the frames that `target` received, and what iperf3 says."""
+        address = FAMILIES[family][target]
         if target in self.lab.guests:
             self.lab.guests[target].run("pidof iperf3 >/dev/null || iperf3 -s -D")
             wait_until(lambda: self.run(target, f"netstat -ltn | grep -q :{PORT}")[0] == 0, "the guest's iperf3 server")
         else:
             netns = self.far if target == "far" else self.lab.host
-            netns.start(f"iperf3 at {target}", "iperf3", "-s", "-1", "-B", ADDRESSES[target])
-            wait_until(lambda: f"{ADDRESSES[target]}:{PORT}" in netns.run("ss", "-ltn").stdout, "the iperf3 server")
+            netns.start(f"iperf3 at {target}", "iperf3", "-s", "-1", "-B", address)
+            listens = f"[{address}]:{PORT}" if family == "IPv6" else f"{address}:{PORT}"
+            wait_until(lambda: listens in netns.run("ss", "-ltn").stdout, "the iperf3 server")
         before = self.received(target)
-        _, output = self.run(source, f"iperf3 -J -c {ADDRESSES[target]} -p {PORT} -t {seconds} --connect-timeout 3000")
+        _, output = self.run(source, f"iperf3 -J -c {address} -p {PORT} -t {seconds} --connect-timeout 3000")
         assert "{" in output, output
         result = json.loads(output[output.index("{"):])
         assert "error" not in result, result["error"]
@@ -124,12 +133,16 @@ def test_the_driver_has_every_offload(bench):
     assert all(bits[bit] == "0" for bit in (0, 1, 7, 8, 11, 12)), bits
 
 
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@families
 @pytest.mark.parametrize("vid", ["none", 101])
 @pytest.mark.parametrize("source, target", [("one", "two"), ("one", "mgmt"), ("mgmt", "one")])
-def test_large_pieces_stay_whole(bench, source, target, vid):
+def test_large_pieces_stay_whole(bench, source, target, vid, family):
     bench.set_vlan(vid, "one", "two", "mgmt")
     try:
-        mean, _ = bench.tcp(source, target)
+        mean, _ = bench.tcp(source, target, family=family)
         assert mean > 2 * FRAME
         if target in GUESTS:
             assert bench.view(target)["counters"]["cut_frames"] == 0
@@ -137,51 +150,60 @@ def test_large_pieces_stay_whole(bench, source, target, vid):
         bench.set_vlan("none", "one", "two", "mgmt")
 
 
-def test_pieces_from_the_wire_stay_whole(bench):
-    mean, _ = bench.tcp("far", "one")
+@families
+def test_pieces_from_the_wire_stay_whole(bench, family):
+    mean, _ = bench.tcp("far", "one", family=family)
     assert mean > 2 * FRAME
 
 
+@families
 @pytest.mark.parametrize("source", ["one", "mgmt", "far"])
-def test_a_guest_without_offloads_gets_finished_frames(bench, source):
+def test_a_guest_without_offloads_gets_finished_frames(bench, source, family):
     before = bench.view("plain")["counters"]["cut_frames"]
-    mean, _ = bench.tcp(source, "plain")
+    mean, _ = bench.tcp(source, "plain", family=family)
     assert mean <= FRAME
     assert bench.view("plain")["counters"]["cut_frames"] > before + 100
 
 
+@families
 @pytest.mark.parametrize("target", ["one", "mgmt", "far"])
-def test_a_guest_without_offloads_sends_as_ever(bench, target):
-    bench.tcp("plain", target)
+def test_a_guest_without_offloads_sends_as_ever(bench, target, family):
+    bench.tcp("plain", target, family=family)
 
 
-def on_the_wire(frames, tag):
+def on_the_wire(frames):
     """Judges what was seen at the far end of the veth with scapy, which computes every checksum anew."""
     from scapy.layers.inet import IP, TCP
+    from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Dot1Q, Ether
-    ids = []
     for raw in frames:
-        assert len(raw) <= FRAME + (4 if tag else 0), len(raw)
+        assert len(raw) <= FRAME, len(raw)
         frame = Ether(raw)
-        assert frame.haslayer(Dot1Q) == bool(tag)
+        assert not frame.haslayer(Dot1Q)
         again = Ether(raw)
-        del again[IP].chksum, again[TCP].chksum, again[IP].len
+        del again[TCP].chksum
+        if again.haslayer(IPv6):
+            del again[IPv6].plen
+        else:
+            del again[IP].chksum, again[IP].len
         assert bytes(Ether(bytes(again))) == raw, frame.summary()
-        ids.append(frame[IP].id)
-    return ids
 
 
+@families
 @pytest.mark.parametrize("source", ["one", "mgmt"])
-def test_what_leaves_on_a_veth_is_as_on_a_wire(bench, source):
+def test_what_leaves_on_a_veth_is_as_on_a_wire(bench, source, family):
+    address = ipaddress.ip_address(FAMILIES[family][source]).packed
+    ethertype, protocol, at = (b"\x86\xdd", 20, 22) if family == "IPv6" else (b"\x08\0", 23, 26)
+
+    def is_it(raw):
+        return raw[12:14] == ethertype and raw[protocol] == 6 and raw[at:at + len(address)] == address
     with RawPort(bench.far, "eth0") as wire:
         before = bench.uplink()["counters"]["cut_frames"]
-        bench.tcp(source, "far", seconds=1)
+        bench.tcp(source, "far", seconds=1, family=family)
         assert bench.uplink()["counters"]["cut_frames"] > before + 100
-        address = bytes(int(part) for part in ADDRESSES[source].split("."))
-        frames = wire.receive(lambda raw: raw[12:14] == b"\x08\0" and raw[23] == 6 and raw[26:30] == address,
-                              count=500, limit_s=3.0)
+        frames = wire.receive(is_it, count=500, limit_s=3.0)
     assert max(map(len, frames)) == FRAME, "full frames are among them"
-    on_the_wire(frames[:500], tag=False)
+    on_the_wire(frames[:500])
 
 
 def test_udp_and_dns_sized_frames_arrive_whole(bench):

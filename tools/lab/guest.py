@@ -18,11 +18,12 @@ import threading
 import time
 
 from . import image
+from .netns import ipv6_commands
 from .proc import LabError, Process, tail, wait_until
 
 # What a guest needs not do while it starts.
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on no_timer_check "
-                    "tsc=reliable ipv6.disable=1 audit=0 selinux=0 apparmor=0 cryptomgr.notests "
+                    "tsc=reliable ipv6.disable_ipv6=1 audit=0 selinux=0 apparmor=0 cryptomgr.notests "
                     "rcupdate.rcu_expedited=1 8250.nr_uarts=2")
 READY_LIMIT_S = 60.0
 COMMAND_LIMIT_S = 30.0
@@ -175,6 +176,9 @@ class Guest:
     def set_ip(self, address, prefix=24):
         self.ip = address
         self.run(f"ip addr flush dev eth0; ip addr add {address}/{prefix} dev eth0; ip link set eth0 up")
+
+    def set_ip6(self, address):
+        self.run(ipv6_commands("eth0", address))
 
     def ping(self, address, count=1, wait_s=2):
         return self.run(f"ping -q -c {count} -W {wait_s} {address}", check=False,

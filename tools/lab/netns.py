@@ -5,6 +5,14 @@ import shlex
 from .proc import Process, run
 
 
+def ipv6_commands(interface, address):
+    """Shell commands that give an interface, which is up, this one IPv6 address and let it send nothing by itself but reports
+    of the groups that the address needs."""
+    quiet = "echo 0 >accept_ra; echo 0 >router_solicitations; echo 0 >accept_dad; echo 1 >addr_gen_mode"
+    return (f"cd /proc/sys/net/ipv6/conf/{interface} && {quiet} && echo 0 >disable_ipv6 && "
+            f"ip -6 addr flush dev {interface} && ip -6 addr add {address}/64 dev {interface}")
+
+
 class Netns:
     """A network namespace. With name None: the one that this program runs in, which is never deleted."""
 
@@ -45,6 +53,9 @@ class Netns:
         self.run("ip", "addr", "flush", "dev", interface)
         self.run("ip", "addr", "add", f"{address}/{prefix}", "dev", interface)
         self.run("ip", "link", "set", interface, "up")
+
+    def set_ip6(self, interface, address):
+        self.shell(ipv6_commands(interface, address))
 
     def ping(self, address, count=1, wait_s=2):
         return self.run("busybox", "ping", "-q", "-c", count, "-W", wait_s, address, check=False).returncode == 0
