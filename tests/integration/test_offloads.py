@@ -82,7 +82,7 @@ class Bench:
         return sum(int(value) for names, values in zip(lines[::2], lines[1::2])
                    for field, value in zip(names.split(), values.split()) if field == "InCsumErrors")
 
-    def tcp(self, source, target, seconds=2, family="IPv4"):
+    def tcp(self, source, target, seconds=1, family="IPv4"):
         """Moves a stream; the mean size of the frames that `target` received, and what iperf3 says."""
         address = FAMILIES[family][target]
         if target in self.lab.guests:
@@ -199,7 +199,7 @@ def test_what_leaves_on_a_veth_is_as_on_a_wire(bench, source, family):
         return raw[12:14] == ethertype and raw[protocol] == 6 and raw[at:at + len(address)] == address
     with RawPort(bench.far, "eth0") as wire:
         before = bench.uplink()["counters"]["cut_frames"]
-        bench.tcp(source, "far", seconds=1, family=family)
+        bench.tcp(source, "far", family=family)
         assert bench.uplink()["counters"]["cut_frames"] > before + 100
         frames = wire.receive(is_it, count=500, limit_s=3.0)
     assert max(map(len, frames)) == FRAME, "full frames are among them"
