@@ -129,8 +129,9 @@ class Suite:
             self.check(f"fuzz: {name}", [program, f"-max_total_time={FUZZ_S}", f"-artifact_prefix={program}-",
                                          "-timeout=20", "-rss_limit_mb=4096", found, kept])
 
-    def integration(self, arguments, folder="build", environment=None):
-        """With the programs in `folder`. `arguments` of pytest; the files among them instead of all tests."""
+    def integration(self, arguments, folder="build", environment=None, prefix=()):
+        """With the programs in `folder`. `arguments` of pytest; the files among them instead of all tests. `prefix`: words
+        before the command."""
         place = os.path.join(REPOSITORY, folder)
         result = os.path.join(place, "pytest.xml")
         if os.path.exists(result):
@@ -138,9 +139,10 @@ class Suite:
         self.say(f"{folder}: integration tests")
         if not any(word.startswith("tests/") for word in arguments):
             arguments = [*arguments, os.path.join("tests", "integration")]
-        done = subprocess.run([*self.fixed_addresses, "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml",
-                               result, "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments],
-                              cwd=REPOSITORY, check=False, env={**os.environ, "PATCHBAY_BUILD": place, **(environment or {})})
+        done = subprocess.run([*prefix, "/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", result,
+                               "-n", str(INTEGRATION_PROCESSES), "--dist", "loadgroup", *arguments],
+                              cwd=REPOSITORY, check=False,
+                              env={**os.environ, "PATCHBAY_BUILD": place, **(environment or {})})
         self.add_junit(result, "integration", done.returncode)
 
     def sanitized(self, sanitizer, arguments):
@@ -154,7 +156,8 @@ class Suite:
         os.chmod(reports, 0o1777)  # of daemons that run as another user, too
         self.integration(arguments, folder, {
             f"{word}_OPTIONS": f"{options}:print_stacktrace=1:log_exe_name=1:log_path={reports}/{sanitizer}"
-            for word in ("ASAN", "UBSAN", "TSAN")} | {"PATCHBAY_TEST_PATIENCE": "5", "PATCHBAY_SANITIZER": sanitizer})
+            for word in ("ASAN", "UBSAN", "TSAN")} | {"PATCHBAY_TEST_PATIENCE": "5", "PATCHBAY_SANITIZER": sanitizer},
+            self.fixed_addresses)
         for name in sorted(os.listdir(reports)):
             self.count(False, f"{folder}/reports/{name}")
         self.count(not os.listdir(reports), f"{folder}: no report of a sanitizer")
