@@ -8,8 +8,9 @@
 namespace patchbay::dataplane {
 namespace {
 
-// A worker takes what is in a ring within this time, or it does not run.
-constexpr std::chrono::seconds take_time{1};
+// A worker takes what is in a ring within this time, or it does not run. On a host without a CPU to spare it may be long
+// in coming, and what is left in the ring of a queue that closes would arrive behind its flow.
+constexpr std::chrono::seconds take_time{10};
 
 void add_to(PortCounters& sum, const PortCounters& more) {
   sum.ingress.frames += more.ingress.frames;
