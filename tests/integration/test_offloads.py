@@ -82,8 +82,8 @@ class Bench:
         return sum(int(value) for names, values in zip(lines[::2], lines[1::2])
                    for field, value in zip(names.split(), values.split()) if field == "InCsumErrors")
 
-    def tcp(self, source, target, seconds=1, family="IPv4"):
-        """Moves a stream; the mean size of the frames that `target` received, and what iperf3 says."""
+    def tcp(self, source, target, family="IPv4"):
+        """Moves a stream for a second; the mean size of the frames that `target` received, and what iperf3 says."""
         address = FAMILIES[family][target]
         if target in self.lab.guests:
             self.lab.guests[target].run("pidof iperf3 >/dev/null || iperf3 -s -D")
@@ -94,7 +94,7 @@ class Bench:
             listens = f"[{address}]:{PORT}" if family == "IPv6" else f"{address}:{PORT}"
             wait_until(lambda: listens in netns.run("ss", "-ltn").stdout, "the iperf3 server")
         before = self.received(target)
-        _, output = self.run(source, f"iperf3 -J -c {address} -p {PORT} -t {seconds} --connect-timeout 3000")
+        _, output = self.run(source, f"iperf3 -J -c {address} -p {PORT} -t 1 --connect-timeout 3000")
         assert "{" in output, output
         result = json.loads(output[output.index("{"):])
         assert "error" not in result, result["error"]

@@ -15,7 +15,7 @@ import subprocess
 import time
 
 RECORD = "record.jsonl"
-# Every time limit is so many times as long: for programs that are slower than they were built to be.
+# The limits of waits and commands here are so many times as long: for programs that are slower than they were built to be.
 PATIENCE = float(os.environ.get("PATCHBAY_TEST_PATIENCE", "1"))
 
 

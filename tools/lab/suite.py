@@ -32,7 +32,7 @@ SANITIZERS = (
 )
 # --sanitizer: the integration tests with a daemon, a CLI and a load generator of a sanitizer build. Optimised a little, for the
 # guests wait for them; what is freed stays out of use for 8 MB only, for some tests ask how much memory the daemon keeps.
-WHOLE = [*CLANG[:-2], "-DCMAKE_CXX_FLAGS=-O1 -g1"]
+WHOLE = [*CLANG, "-DCMAKE_CXX_FLAGS=-O1 -g1"]  # the last one counts
 SANITIZED = {
     "address": ("build-address", [*WHOLE, "-DPATCHBAY_SANITIZE=address,undefined"], "quarantine_size_mb=8"),
     "thread": ("build-thread", [*WHOLE, "-DPATCHBAY_SANITIZE=thread"], "history_size=4"),
@@ -212,8 +212,9 @@ def _everything(suite, arguments):
 
 def main():
     parser = argparse.ArgumentParser(prog="test", description="Runs every check of the project.")
-    parser.add_argument("--quick", action="store_true", help="checks and unit tests with gcc only")
-    parser.add_argument("--sanitizer", choices=SANITIZED, help="the integration tests with a daemon of that sanitizer")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--quick", action="store_true", help="checks and unit tests with gcc only")
+    part.add_argument("--sanitizer", choices=SANITIZED, help="the integration tests with a daemon of that sanitizer")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers and unit tests at once")
     parser.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
     arguments = parser.parse_args()

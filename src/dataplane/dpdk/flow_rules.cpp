@@ -31,6 +31,11 @@ void clear_all_bytes(T& item) noexcept {
   std::memset(static_cast<void*>(&item), 0, sizeof item);
 }
 
+// What a driver says of a failure, which is never empty.
+std::string said(const rte_flow_error& error, int number) {
+  return error.message != nullptr && *error.message != '\0' ? error.message : rte_strerror(number);
+}
+
 // A rule in DPDK's words, which point at each other.
 struct Rule {
   rte_flow_attr attributes = {};
@@ -82,14 +87,14 @@ struct Rule {
       rte_flow_error second = {};
       if (wished != rest_priority) result = rte_flow_validate(port, &attributes, items.data(), actions.data(), &second);
     }
-    if (result != 0) why = error.message != nullptr ? error.message : rte_strerror(-result);
+    if (result != 0) why = said(error, -result);
     return result;
   }
   [[nodiscard]] rte_flow* create(std::uint16_t port, std::string& why) {
     if (validate(port, why) != 0) return nullptr;
     rte_flow_error error = {};
     rte_flow* const made = rte_flow_create(port, &attributes, items.data(), actions.data(), &error);
-    if (made == nullptr) why = error.message != nullptr ? error.message : rte_strerror(rte_errno);
+    if (made == nullptr) why = said(error, rte_errno);
     return made;
   }
 };
