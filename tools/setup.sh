@@ -2,7 +2,7 @@
 
 packages_build=(build-essential cmake ninja-build pkg-config python3 libdpdk-dev libboost-dev libsqlite3-dev
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev libnl-3-dev
-  libnl-route-3-dev libxdp-dev libbpf-dev libgtest-dev libbenchmark-dev)
+  libnl-route-3-dev libnl-genl-3-dev libxdp-dev libbpf-dev libgtest-dev libbenchmark-dev)
 packages_run=(qemu-system-x86 openvswitch-switch python3-scapy python3-pytest
   python3-pytest-xdist python3-yaml python3-jsonschema
   busybox-static iperf3 iproute2 iputils-ping ethtool tcpdump cpio xz-utils procps)

@@ -37,6 +37,16 @@ class Uplink:
         self.host = f"10.0.{subnet}.2"
         self.wire.set_ip(nic.wire, f"10.0.{subnet}.1")
 
+    def set_queues(self, count):
+        """As many as the driver makes by itself on a host with `count` CPUs."""
+        if len(self.per_queue()) != count:
+            self.inside.run(f"ethtool -L {self.name} combined {count}")
+
+    def per_queue(self):
+        """The frames that each queue has received."""
+        _, text = self.inside.run(f"ethtool -S {self.name}")
+        return [int(frames) for frames in re.findall(r"rx_queue_\d+_packets: (\d+)", text)]
+
     def clear(self):
         self.inside.set_link(self.nic, up=True)
         if not self.daemon.running():
@@ -104,7 +114,7 @@ class Uplink:
 def appliance(igb_qemu):
     with Lab.create(lab_name("xdp"), own_host=False) as lab:
         wire = lab.add_netns("wire")
-        made = Appliance.create(lab, [Nic(wire, "wire0", "igb"), Nic(wire, "wire1", "e1000e")], cpus=2,
+        made = Appliance.create(lab, [Nic(wire, "wire0", "igb"), Nic(wire, "wire1", "e1000e")],
                                 files={SETPRIV: image.program("setpriv")})
         # Behind packet sockets the kernel hears the NIC, too. It must not answer for the host vnics, by the NIC's address.
         made.run("echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore")
@@ -122,6 +132,7 @@ def uplinks(appliance):
 @pytest.fixture
 def igb(uplinks):
     uplinks[0].clear()
+    uplinks[0].set_queues(2)
     return uplinks[0]
 
 
@@ -150,14 +161,9 @@ def test_auto_takes_af_xdp_in_a_driver_that_runs_programs(igb):
     assert igb.offloads() == before
 
 
-def test_frames_come_in_through_every_queue(igb):
-    igb.create()
-
-    def per_queue():
-        _, text = igb.inside.run(f"ethtool -S {igb.name}")
-        return [int(count) for count in re.findall(r"rx_queue_\d+_packets: (\d+)", text)]
-
-    before, counted = per_queue(), igb.show()["counters"]["from_wire"]["frames"]
+def check_every_queue(igb, queues):
+    """Frames come in through each, and the switch has them all."""
+    before, counted = igb.per_queue(), igb.show()["counters"]["from_wire"]["frames"]
     # QEMU's igb hashes addresses only, with a key that its driver draws: many bits have to differ.
     numbers = random.Random(82576)
     sources = [str(ipaddress.IPv4Address(0x0A000000 + numbers.randrange(1 << 24))) for _ in range(100)]
@@ -167,9 +173,27 @@ def test_frames_come_in_through_every_queue(igb):
         raw.send(*flows)
     wait_until(lambda: igb.show()["counters"]["from_wire"]["frames"] >= counted + len(flows),
                "every flow to be counted", ANSWER_S)
-    came = [after - earlier for after, earlier in zip(per_queue(), before)]
-    assert len(came) == 2 and min(came) > 0, came
+    came = [after - earlier for after, earlier in zip(igb.per_queue(), before)]
+    assert len(came) == queues and min(came) > 0, came
     assert igb.show()["counters"]["drops"]["kernel_ring_full"] == 0
+
+
+def test_frames_come_in_through_every_queue(igb):
+    igb.create()
+    check_every_queue(igb, 2)
+
+
+def test_queues_that_somebody_adds_are_taken(igb):
+    """A queue without a socket would give its frames to the host's own stack, past the switch and its VLANs. Fewer queues
+    than sockets: the kernel does not allow that."""
+    igb.create()
+    for queues in (3, 4):
+        igb.set_queues(queues)
+        reason = f"AF_XDP in driver igb, {queues} queues"
+        wait_until(lambda: igb.show()["driver_reason"] == reason, reason, ANSWER_S)
+        igb.wait_answer()
+        check_every_queue(igb, queues)
+        igb.check_tagged()
 
 
 def test_what_an_82576_lacks_to_sort_by_rules_is_said_and_nothing_of_it_is_changed(igb):

@@ -1,9 +1,12 @@
 #include "control/host/netlink.h"
 
+#include <linux/ethtool_netlink.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
 #include <netlink/addr.h>
 #include <netlink/errno.h>
+#include <netlink/genl/ctrl.h>
+#include <netlink/genl/genl.h>
 #include <netlink/route/addr.h>
 #include <sys/socket.h>
 
@@ -22,6 +25,19 @@ Result<NetlinkSocket> connect_rtnetlink() {
   NetlinkSocket socket(nl_socket_alloc());
   if (!socket) return fail(ErrorCode::no_resource, "netlink: no memory for a socket");
   if (const int code = nl_connect(socket.get(), NETLINK_ROUTE); code < 0) return fail(netlink_error("netlink", code));
+  return socket;
+}
+
+Result<NetlinkSocket> connect_ethtool_events() {
+  const auto failed = [](int code) { return fail(netlink_error("netlink: ethtool notifications", code)); };
+  NetlinkSocket socket(nl_socket_alloc());
+  if (!socket) return failed(-NLE_NOMEM);
+  if (const int code = genl_connect(socket.get()); code < 0) return failed(code);
+  const int group = genl_ctrl_resolve_grp(socket.get(), ETHTOOL_GENL_NAME, ETHTOOL_MCGRP_MONITOR_NAME);
+  if (group < 0) return failed(group);
+  nl_socket_disable_seq_check(socket.get());
+  if (const int code = nl_socket_set_nonblocking(socket.get()); code < 0) return failed(code);
+  if (const int code = nl_socket_add_memberships(socket.get(), group, 0); code < 0) return failed(code);
   return socket;
 }
 

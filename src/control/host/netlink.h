@@ -29,6 +29,10 @@ using NetlinkCache = std::unique_ptr<nl_cache, FreeCache>;
 // A socket connected to rtnetlink. Errors: no_resource, internal.
 [[nodiscard]] Result<NetlinkSocket> connect_rtnetlink();
 
+// A socket that does not block, on which the kernel tells what somebody changes by ethtool. Errors: no_resource, internal
+// (the kernel has no netlink for ethtool: before Linux 5.6).
+[[nodiscard]] Result<NetlinkSocket> connect_ethtool_events();
+
 // The parts of a Nic that netlink knows; nothing if the link is no Ethernet device.
 [[nodiscard]] std::optional<model::Nic> to_nic(rtnl_link* link);
 

@@ -21,23 +21,30 @@ using boost::asio::posix::stream_descriptor;
 
 class NetlinkNicWatch final : public NicWatch {
  public:
+  // `ethtool_events`: nothing where the kernel has none.
   NetlinkNicWatch(boost::asio::io_context& loop, NetlinkSocket events, NetlinkSocket queries, UniqueFd ethtool,
-                  UniqueFd uevents)
+                  NetlinkSocket ethtool_events, UniqueFd uevents)
       : events_(std::move(events)),
         queries_(std::move(queries)),
+        ethtool_events_(std::move(ethtool_events)),
         ethtool_(std::move(ethtool)),
         uevents_(std::move(uevents)),
         readable_(loop, nl_socket_get_fd(events_.get())),
-        uevents_readable_(loop, uevents_.get()) {}
+        ethtool_readable_(loop),
+        uevents_readable_(loop, uevents_.get()) {
+    if (ethtool_events_) ethtool_readable_.assign(nl_socket_get_fd(ethtool_events_.get()));
+  }
 
   ~NetlinkNicWatch() override {  // the sockets have owners
     readable_.release();
+    if (ethtool_events_) ethtool_readable_.release();
     uevents_readable_.release();
   }
 
   [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return nics_; }
   bool refresh() override {
     receive();
+    receive_ethtool();
     if (take_uevents(uevents_)) read_pci();
     return std::exchange(dirty_, false);
   }
@@ -55,6 +62,10 @@ class NetlinkNicWatch final : public NicWatch {
     if (auto ok = read_all(); !ok) return ok;
     nl_socket_modify_cb(events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_message, this);
     wait();
+    if (ethtool_events_) {
+      nl_socket_modify_cb(ethtool_events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_ethtool, this);
+      wait_for_ethtool();
+    }
     wait_for_uevents();
     return {};
   }
@@ -66,6 +77,10 @@ class NetlinkNicWatch final : public NicWatch {
       const auto apply = type == RTM_NEWLINK ? &NetlinkNicWatch::on_new_link : &NetlinkNicWatch::on_del_link;
       nl_msg_parse(message, apply, self);
     }
+    return NL_OK;
+  }
+  static int on_ethtool(nl_msg* /*message*/, void* self) {
+    static_cast<NetlinkNicWatch*>(self)->ask_again_ = true;
     return NL_OK;
   }
   // What happens to a link as a port of a bridge, say, is told with that family, and is not about the link itself.
@@ -162,6 +177,15 @@ class NetlinkNicWatch final : public NicWatch {
     });
   }
 
+  void wait_for_ethtool() {
+    ethtool_readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+      if (error) return;  // being destroyed
+      receive_ethtool();
+      wait_for_ethtool();
+      if (std::exchange(dirty_, false) && changed_) changed_();
+    });
+  }
+
   void wait_for_uevents() {
     uevents_readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
       if (error) return;  // being destroyed
@@ -171,14 +195,34 @@ class NetlinkNicWatch final : public NicWatch {
     });
   }
 
-  // Takes all that is there. libnl reads one datagram a call, and the socket does not block.
-  void receive() {
+  // Takes all that is there; libnl's code of what ended it. libnl reads one datagram a call, and the socket does not block.
+  static int take_all(const NetlinkSocket& socket) {
     int code = 0;
     int datagrams = 0;
     constexpr int datagrams_max = 1024;  // a turn of the event loop; the rest is for the next
     do {
-      code = nl_recvmsgs_default(events_.get());
+      code = nl_recvmsgs_default(socket.get());
     } while (code >= 0 && ++datagrams < datagrams_max);
+    return code;
+  }
+
+  void receive_ethtool() {
+    if (!ethtool_events_) return;
+    const int code = take_all(ethtool_events_);
+    if (code < 0 && code != -NLE_AGAIN) ask_again_ = true;  // notifications were lost
+    if (!std::exchange(ask_again_, false)) return;
+    for (auto& [name, known] : nics_) {
+      if (!known.physical || !known.has_interface()) continue;
+      model::Nic nic = known;
+      ask_offloads(ethtool_, nic);
+      if (nic == known) continue;
+      known = std::move(nic);
+      dirty_ = true;
+    }
+  }
+
+  void receive() {
+    const int code = take_all(events_);
     if (code >= 0 || code == -NLE_AGAIN) return;
     // ENOBUFS comes as NLE_NOMEM: notifications were lost.
     spdlog::warn("netlink: {}; reading all links anew", nl_geterror(code));
@@ -187,14 +231,17 @@ class NetlinkNicWatch final : public NicWatch {
 
   NetlinkSocket events_;
   NetlinkSocket queries_;
+  NetlinkSocket ethtool_events_;
   UniqueFd ethtool_;
   UniqueFd uevents_;
   stream_descriptor readable_;
+  stream_descriptor ethtool_readable_;
   stream_descriptor uevents_readable_;
   std::map<std::string, model::PciDevice> pci_;  // by address, whoever has them
   std::map<std::string, model::Nic> nics_;
   std::function<void()> changed_;
   bool dirty_ = false;
+  bool ask_again_ = false;
 };
 
 }  // namespace
@@ -213,10 +260,16 @@ Result<std::unique_ptr<NicWatch>> NicWatch::create(boost::asio::io_context& loop
   if (!queries) return fail(queries.error());
   UniqueFd ethtool(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!ethtool) return fail(system_error("ethtool socket", errno));
+  auto ethtool_events = connect_ethtool_events();
+  if (!ethtool_events) {
+    spdlog::warn("{}; a number of queues that changes is seen with the link's next change",
+                 ethtool_events.error().message);
+  }
   auto uevents = open_uevents();
   if (!uevents) return fail(uevents.error());
-  auto watch = std::make_unique<NetlinkNicWatch>(loop, std::move(*events), std::move(*queries), std::move(ethtool),
-                                                 std::move(*uevents));
+  auto watch =
+      std::make_unique<NetlinkNicWatch>(loop, std::move(*events), std::move(*queries), std::move(ethtool),
+                                        ethtool_events ? std::move(*ethtool_events) : nullptr, std::move(*uevents));
   if (auto ok = watch->start(); !ok) return fail(ok.error());
   return watch;
 }

@@ -1,11 +1,13 @@
 // The host's NICs as the kernel has them, kept current.
 //
 // Theory  One dump of all links at the start, then the kernel's own notifications, each applied to the copy kept here.
-//         When the kernel had to drop notifications (ENOBUFS), everything is read anew. NICs are Ethernet devices,
-//         physical or not; the loopback and tunnels are left out. PCI Ethernet devices that no network driver has taken
-//         are NICs too, called by their address (pci.h).
+//         When the kernel had to drop notifications (ENOBUFS), everything is read anew. What somebody changes by
+//         ethtool, queues above all, is told apart from links; all physical NICs are asked again then. NICs are Ethernet
+//         devices, physical or not; the loopback and tunnels are left out. PCI Ethernet devices that no network driver
+//         has taken are NICs too, called by their address (pci.h).
 // Threads control's only.
-// Source  rtnetlink(7); drivers and speeds come from ethtool's ioctl, which netlink's link messages lack.
+// Source  rtnetlink(7); drivers and speeds come from ethtool's ioctl, which netlink's link messages lack. The kernel's
+//         Documentation/networking/ethtool-netlink.rst (the group "monitor").
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <functional>
