@@ -168,10 +168,23 @@ class Guest:
 
     def run(self, command, check=True, limit_s=COMMAND_LIMIT_S):
         """(exit status, output) of a shell command inside; LabError if it fails and `check`."""
-        status, output = self._channel.command(command, limit_s)
+        try:
+            status, output = self._channel.command(command, limit_s)
+        except LabError as error:
+            raise LabError(f"guest {self.name}: {error}\n{self._why_silent()}") from error
         if check and status != 0:
             raise LabError(f"guest {self.name}: {command!r} gives {status}: {output.strip()}")
         return status, output
+
+    def _why_silent(self):
+        """What its kernel said last and what its CPUs do, for a log that is all that is left."""
+        try:
+            state = self.monitor("human-monitor-command", command_line="info registers -a")
+            cpus = "\n".join(line for line in state.splitlines() if line.startswith(("CPU#", "RIP=")))
+            timers = self.monitor("human-monitor-command", command_line="info lapic")
+        except (LabError, OSError, ValueError) as error:
+            cpus, timers = f"QEMU does not say what its CPUs do: {error}", ""
+        return f"console:\n{tail(self.console_log)}\n{cpus}\n{timers}"
 
     def set_ip(self, address, prefix=24):
         self.ip = address
