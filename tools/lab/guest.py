@@ -164,7 +164,7 @@ class Guest:
         try:
             self._channel.open(limit_s, self.process.check)
         except LabError as error:
-            raise LabError(f"guest {self.name}: {error}\nconsole:\n{tail(self.console_log)}") from error
+            raise LabError(f"guest {self.name}: {error}\n{self._why_silent()}") from error
 
     def run(self, command, check=True, limit_s=COMMAND_LIMIT_S):
         """(exit status, output) of a shell command inside; LabError if it fails and `check`."""
@@ -180,11 +180,12 @@ class Guest:
         """What its kernel said last and what its CPUs do, for a log that is all that is left."""
         try:
             state = self.monitor("human-monitor-command", command_line="info registers -a")
-            cpus = "\n".join(line for line in state.splitlines() if line.startswith(("CPU#", "RIP=")))
-            timers = self.monitor("human-monitor-command", command_line="info lapic")
+            for number in range(state.count("CPU#")):
+                state += self.monitor("human-monitor-command", command_line=f"info lapic {number}")
+            told = [line for line in state.splitlines() if line.startswith(("CPU#", "RIP=", "dumping", "Timer", "ISR", "IRR"))]
         except (LabError, OSError, ValueError) as error:
-            cpus, timers = f"QEMU does not say what its CPUs do: {error}", ""
-        return f"console:\n{tail(self.console_log)}\n{cpus}\n{timers}"
+            told = [f"QEMU does not say what its CPUs do: {error}"]
+        return "\n".join(["console:", tail(self.console_log), *told])
 
     def set_ip(self, address, prefix=24):
         self.ip = address

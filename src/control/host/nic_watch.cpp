@@ -43,9 +43,9 @@ class NetlinkNicWatch final : public NicWatch {
 
   [[nodiscard]] const std::map<std::string, model::Nic>& nics() const override { return nics_; }
   bool refresh() override {
-    receive();
+    receive_links();
     receive_ethtool();
-    if (take_uevents(uevents_)) read_pci();
+    receive_uevents();
     return std::exchange(dirty_, false);
   }
   Result<void> set_offload(const std::string& name, model::NicOffload offload, bool on) override {
@@ -61,12 +61,9 @@ class NetlinkNicWatch final : public NicWatch {
     pci_ = scan_pci();
     if (auto ok = read_all(); !ok) return ok;
     nl_socket_modify_cb(events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_message, this);
-    wait();
-    if (ethtool_events_) {
-      nl_socket_modify_cb(ethtool_events_.get(), NL_CB_VALID, NL_CB_CUSTOM, &NetlinkNicWatch::on_ethtool, this);
-      wait_for_ethtool();
-    }
-    wait_for_uevents();
+    wait(readable_, &NetlinkNicWatch::receive_links);
+    if (ethtool_events_) wait(ethtool_readable_, &NetlinkNicWatch::receive_ethtool);
+    wait(uevents_readable_, &NetlinkNicWatch::receive_uevents);
     return {};
   }
 
@@ -77,10 +74,6 @@ class NetlinkNicWatch final : public NicWatch {
       const auto apply = type == RTM_NEWLINK ? &NetlinkNicWatch::on_new_link : &NetlinkNicWatch::on_del_link;
       nl_msg_parse(message, apply, self);
     }
-    return NL_OK;
-  }
-  static int on_ethtool(nl_msg* /*message*/, void* self) {
-    static_cast<NetlinkNicWatch*>(self)->ask_again_ = true;
     return NL_OK;
   }
   // What happens to a link as a port of a bridge, say, is told with that family, and is not about the link itself.
@@ -168,49 +161,35 @@ class NetlinkNicWatch final : public NicWatch {
     }
   }
 
-  void wait() {
-    readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
-      if (error) return;  // being destroyed
-      receive();
-      wait();
-      if (std::exchange(dirty_, false) && changed_) changed_();
-    });
+  // Calls `receive` whenever there is something to read.
+  void wait(stream_descriptor& readable, void (NetlinkNicWatch::*receive)()) {
+    readable.async_wait(stream_descriptor::wait_read,
+                        [this, &readable, receive](const boost::system::error_code& error) {
+                          if (error) return;  // being destroyed
+                          (this->*receive)();
+                          wait(readable, receive);
+                          if (std::exchange(dirty_, false) && changed_) changed_();
+                        });
   }
 
-  void wait_for_ethtool() {
-    ethtool_readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
-      if (error) return;  // being destroyed
-      receive_ethtool();
-      wait_for_ethtool();
-      if (std::exchange(dirty_, false) && changed_) changed_();
-    });
-  }
-
-  void wait_for_uevents() {
-    uevents_readable_.async_wait(stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
-      if (error) return;  // being destroyed
-      if (take_uevents(uevents_)) read_pci();
-      wait_for_uevents();
-      if (std::exchange(dirty_, false) && changed_) changed_();
-    });
-  }
-
-  // Takes all that is there; libnl's code of what ended it. libnl reads one datagram a call, and the socket does not block.
-  static int take_all(const NetlinkSocket& socket) {
-    int code = 0;
+  struct Taken {
     int datagrams = 0;
+    int code = 0;  // libnl's, of what ended it; negative but for -NLE_AGAIN: an error
+  };
+  // Takes all that is there. libnl reads one datagram a call, and the socket does not block.
+  static Taken take_all(const NetlinkSocket& socket) {
+    Taken taken;
     constexpr int datagrams_max = 1024;  // a turn of the event loop; the rest is for the next
     do {
-      code = nl_recvmsgs_default(socket.get());
-    } while (code >= 0 && ++datagrams < datagrams_max);
-    return code;
+      taken.code = nl_recvmsgs_default(socket.get());
+    } while (taken.code >= 0 && ++taken.datagrams < datagrams_max);
+    return taken;
   }
 
   void receive_ethtool() {
     if (!ethtool_events_) return;
-    const int code = take_all(ethtool_events_);
-    if (code < 0 && code != -NLE_AGAIN) ask_again_ = true;  // notifications were lost
-    if (!std::exchange(ask_again_, false)) return;
+    const auto [datagrams, code] = take_all(ethtool_events_);
+    if (datagrams == 0 && code == -NLE_AGAIN) return;  // neither told nor lost
     for (auto& [name, known] : nics_) {
       if (!known.physical || !known.has_interface()) continue;
       model::Nic nic = known;
@@ -221,8 +200,12 @@ class NetlinkNicWatch final : public NicWatch {
     }
   }
 
-  void receive() {
-    const int code = take_all(events_);
+  void receive_uevents() {
+    if (take_uevents(uevents_)) read_pci();
+  }
+
+  void receive_links() {
+    const int code = take_all(events_).code;
     if (code >= 0 || code == -NLE_AGAIN) return;
     // ENOBUFS comes as NLE_NOMEM: notifications were lost.
     spdlog::warn("netlink: {}; reading all links anew", nl_geterror(code));
@@ -241,7 +224,6 @@ class NetlinkNicWatch final : public NicWatch {
   std::map<std::string, model::Nic> nics_;
   std::function<void()> changed_;
   bool dirty_ = false;
-  bool ask_again_ = false;
 };
 
 }  // namespace
